@@ -4,8 +4,8 @@
 """
 
 from ledger.events.base import (
-    DependencyKind,
     EVENTS,
+    DependencyKind,
     Envelope,
     Event,
     Fact,
@@ -66,6 +66,7 @@ from ledger.events.service import (
 )
 
 __all__ = [
+    "EVENTS",
     "AgentSeen",
     "AttemptEnded",
     "AttemptEvent",
@@ -76,7 +77,6 @@ __all__ = [
     "DemandRefused",
     "Dependency",
     "DependencyKind",
-    "EVENTS",
     "Envelope",
     "Event",
     "Fact",

@@ -59,7 +59,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A piece of an event."""
 
 
-class Via(Part):
+class Via(Part, frozen=True, kw_only=True):
     """How a request reached us: submitting machine, network peer, client build."""
 
     machine: str = ""
@@ -67,7 +67,7 @@ class Via(Part):
     build: str = ""
 
 
-class Envelope(Part):
+class Envelope(Part, frozen=True, kw_only=True):
     """Who caused an event and by which request; `by` is a subject, or `system` for our own acts."""
 
     by: str = "system"
@@ -75,7 +75,7 @@ class Envelope(Part):
     request: str = ""
 
 
-class Event(Part):
+class Event(Part, frozen=True, kw_only=True):
     """A fact. `name` is its stable name in the log, `origin` what kind of cause it has."""
 
     name: ClassVar[str]

@@ -1,5 +1,7 @@
 """What can happen to jobs and to their attempts."""
 
+import msgspec
+
 from ledger.events.base import (
     DependencyKind,
     Event,
@@ -13,21 +15,21 @@ from ledger.events.base import (
 )
 
 
-class Blob(Part):
+class Blob(Part, frozen=True, kw_only=True):
     """Bytes kept beside the log: what users wrote, which may be erased without breaking it."""
 
     sha256: str
     bytes: int
 
 
-class Dependency(Part):
+class Dependency(Part, frozen=True, kw_only=True):
     """Wait for the end of another job: any end, a completed one, or one that did not complete."""
 
     kind: DependencyKind
     job: int
 
 
-class JobSpec(Part):
+class JobSpec(Part, frozen=True, kw_only=True):
     """What a user asked for. `text` holds arguments, comment and working directory as JSON.
 
     `features`: all of them on every node. `exclude`: never on these nodes. `held`: wait for a
@@ -52,7 +54,7 @@ class JobSpec(Part):
 
 
 @event("job.submitted.v1", "person")
-class JobsSubmitted(Event):
+class JobsSubmitted(Event, frozen=True, kw_only=True):
     """One or many jobs of one user entered the queue with the ids `first_job`, `first_job`+1, …
 
     Either `specs` has one element per job, or `array` (such as `0-9:3,12`) lists the task indices
@@ -77,7 +79,7 @@ class JobsSubmitted(Event):
         return f"job-{self.first_job}"
 
 
-class JobEvent(Event):
+class JobEvent(Event, frozen=True, kw_only=True):
     """What every event about one job repeats."""
 
     job: int
@@ -91,7 +93,7 @@ class JobEvent(Event):
 
 
 @event("job.held.v1", "person")
-class JobHeld(JobEvent):
+class JobHeld(JobEvent, frozen=True, kw_only=True):
     """A pending job may not start until it is released. `note` is the holder's own words."""
 
     kind: HoldKind
@@ -99,14 +101,14 @@ class JobHeld(JobEvent):
 
 
 @event("job.released.v1", "person")
-class JobReleased(JobEvent):
+class JobReleased(JobEvent, frozen=True, kw_only=True):
     """A hold was lifted."""
 
     kind: HoldKind
 
 
 @event("job.changed.v1", "person")
-class JobChanged(JobEvent):
+class JobChanged(JobEvent, frozen=True, kw_only=True):
     """The request of a live job was changed; absent fields stay as they were."""
 
     restartable: bool | None = None
@@ -115,7 +117,7 @@ class JobChanged(JobEvent):
 
 
 @event("job.cancel_requested.v1", "person")
-class JobCancelRequested(JobEvent):
+class JobCancelRequested(JobEvent, frozen=True, kw_only=True):
     """A running job was told to stop; its AttemptEnded follows when its nodes have obeyed."""
 
     attempt: int
@@ -123,7 +125,7 @@ class JobCancelRequested(JobEvent):
 
 
 @event("job.requeued.v1", "person")
-class JobRequeued(JobEvent):
+class JobRequeued(JobEvent, frozen=True, kw_only=True):
     """A person asked that a running, restartable job stop and wait again; AttemptEnded follows."""
 
     attempt: int
@@ -131,7 +133,7 @@ class JobRequeued(JobEvent):
 
 
 @event("job.ended.v1", "person")
-class JobEnded(JobEvent):
+class JobEnded(JobEvent, frozen=True, kw_only=True):
     """A job ended while it was pending."""
 
     state: JobState
@@ -140,7 +142,7 @@ class JobEnded(JobEvent):
     note: Blob | None = None
 
 
-class Machine(Part):
+class Machine(Part, frozen=True, kw_only=True):
     """A node as it was known when an attempt was placed on it."""
 
     serial: str = ""
@@ -150,14 +152,14 @@ class Machine(Part):
     build: str = ""
 
 
-class Passed(Part):
+class Passed(Part, frozen=True, kw_only=True):
     """Jobs of higher rank that a placement went past: all counted, at most 20 named."""
 
     count: int = 0
     jobs: tuple[int, ...] = ()
 
 
-class Decision(Part):
+class Decision(Part, frozen=True, kw_only=True):
     """Why now, why there: the view (a position) and the numbers the planner decided from."""
 
     view: int
@@ -167,11 +169,11 @@ class Decision(Part):
     rank: int
     of: int
     how: How
-    factors: dict[str, int] = {}
+    factors: dict[str, int] = msgspec.field(default_factory=dict)
     passed: Passed = Passed()
 
 
-class AttemptEvent(JobEvent):
+class AttemptEvent(JobEvent, frozen=True, kw_only=True):
     """What every event about an attempt repeats. `nodes` are ordered: the first one leads."""
 
     attempt: int
@@ -180,7 +182,7 @@ class AttemptEvent(JobEvent):
 
 
 @event("attempt.placed.v1", "planner")
-class AttemptPlaced(AttemptEvent):
+class AttemptPlaced(AttemptEvent, frozen=True, kw_only=True):
     """Nodes were chosen for a job. Durable before any agent hears of it."""
 
     time_limit_s: int
@@ -191,14 +193,14 @@ class AttemptPlaced(AttemptEvent):
 
 
 @event("attempt.started.v1", "agent")
-class AttemptStarted(AttemptEvent):
+class AttemptStarted(AttemptEvent, frozen=True, kw_only=True):
     """The job's process runs. `boot_id` is that of the leading node."""
 
     started_at: int
     boot_id: str = ""
 
 
-class Output(Part):
+class Output(Part, frozen=True, kw_only=True):
     """What the output store keeps of an attempt: size as written, bytes kept, digest of these."""
 
     bytes: int = 0
@@ -207,7 +209,7 @@ class Output(Part):
 
 
 @event("attempt.ended.v1", "agent")
-class AttemptEnded(AttemptEvent):
+class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     """An attempt is over; `next` says what becomes of its job, so no second event is needed.
 
     `held_us`: placed to ended on the log's clock. `ran_us`: as the agent measured it, at most
@@ -231,7 +233,7 @@ class AttemptEnded(AttemptEvent):
 
 
 @event("attempt.stale_reported.v1", "agent")
-class StaleReported(Event):
+class StaleReported(Event, frozen=True, kw_only=True):
     """An agent reported on an attempt that is not (or no longer) its own; nothing changed."""
 
     job: int

@@ -3,7 +3,7 @@
 from ledger.events.base import Event, NodeState, Part, event
 
 
-class NodeEvent(Event):
+class NodeEvent(Event, frozen=True, kw_only=True):
     """What every event about a node repeats."""
 
     node: str
@@ -14,7 +14,7 @@ class NodeEvent(Event):
 
 
 @event("node.enrolled.v1", "agent")
-class NodeEnrolled(NodeEvent):
+class NodeEnrolled(NodeEvent, frozen=True, kw_only=True):
     """A machine joined the cluster; it takes jobs of `pool` once it has reported itself empty."""
 
     pool: str
@@ -29,7 +29,7 @@ class NodeEnrolled(NodeEvent):
 
 
 @event("node.configured.v1", "person")
-class NodeConfigured(NodeEvent):
+class NodeConfigured(NodeEvent, frozen=True, kw_only=True):
     """A node's place and kind are now these: all fields, not only the changed ones."""
 
     pool: str
@@ -42,7 +42,7 @@ class NodeConfigured(NodeEvent):
     memory_bytes: int = 0
 
 
-class Struck(Part):
+class Struck(Part, frozen=True, kw_only=True):
     """An attempt that a node's trouble touched, with what its owner needs to know."""
 
     job: int
@@ -55,7 +55,7 @@ class Struck(Part):
 
 
 @event("node.state_changed.v1", "clock")
-class NodeStateChanged(NodeEvent):
+class NodeStateChanged(NodeEvent, frozen=True, kw_only=True):
     """A node's state changed. `silent_since` is its last answered contact when `cause` is silence.
 
     `struck` are the attempts on it at that moment: their owners are on record as affected.
@@ -74,7 +74,7 @@ class NodeStateChanged(NodeEvent):
 
 
 @event("node.software_changed.v1", "agent")
-class NodeSoftwareChanged(NodeEvent):
+class NodeSoftwareChanged(NodeEvent, frozen=True, kw_only=True):
     """What a node has installed is now this."""
 
     image: str = ""
@@ -84,7 +84,7 @@ class NodeSoftwareChanged(NodeEvent):
 
 
 @event("node.checked.v1", "agent")
-class NodeChecked(NodeEvent):
+class NodeChecked(NodeEvent, frozen=True, kw_only=True):
     """A node was compared with its known state."""
 
     passed: bool
@@ -93,14 +93,14 @@ class NodeChecked(NodeEvent):
 
 
 @event("node.retired.v1", "person")
-class NodeRetired(NodeEvent):
+class NodeRetired(NodeEvent, frozen=True, kw_only=True):
     """A node left the cluster for good; its name may be enrolled again, its history stays."""
 
     reason: str = ""
 
 
 @event("agent.seen.v1", "agent")
-class AgentSeen(NodeEvent):
+class AgentSeen(NodeEvent, frozen=True, kw_only=True):
     """An agent came with another build or boot id, or as a new process, than last time."""
 
     build: str

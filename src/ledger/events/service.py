@@ -2,11 +2,13 @@
 
 from typing import Literal
 
+import msgspec
+
 from ledger.events.base import Event, event
 
 
 @event("identity.token_issued.v1", "person")
-class TokenIssued(Event):
+class TokenIssued(Event, frozen=True, kw_only=True):
     """A token was handed out. The log knows its digest, never the token. `expires_at` 0: never.
 
     `role` is `user`, `operator`, `node` (bound to the node `owner`) or `join` (may enrol once).
@@ -25,7 +27,7 @@ class TokenIssued(Event):
 
 
 @event("identity.token_revoked.v1", "person")
-class TokenRevoked(Event):
+class TokenRevoked(Event, frozen=True, kw_only=True):
     """A token is refused from here on; `token` is its public id."""
 
     token: str
@@ -37,7 +39,7 @@ class TokenRevoked(Event):
 
 
 @event("policy.set.v1", "person")
-class PolicySet(Event):
+class PolicySet(Event, frozen=True, kw_only=True):
     """The policy is now this, whole. `policy` counts the policies of this log: 1, 2, 3 …
 
     `job_lease_s`: an agent out of contact this long stops its restartable attempts.
@@ -64,7 +66,7 @@ class PolicySet(Event):
 
 
 @event("master.started.v1", "master")
-class MasterStarted(Event):
+class MasterStarted(Event, frozen=True, kw_only=True):
     """A master began to reign; the epoch of this commit's header is its number.
 
     `recovered` is its recovery report: what was replayed, and what it found (counts, µs).
@@ -75,7 +77,7 @@ class MasterStarted(Event):
     rules: int
     durability: Literal["full", "off"]
     accept_clock: bool = False
-    recovered: dict[str, int] = {}
+    recovered: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def stream(self) -> str:
@@ -83,7 +85,7 @@ class MasterStarted(Event):
 
 
 @event("master.stopped.v1", "master")
-class MasterStopped(Event):
+class MasterStopped(Event, frozen=True, kw_only=True):
     """A master ended its reign in order."""
 
     reason: str = ""
@@ -94,7 +96,7 @@ class MasterStopped(Event):
 
 
 @event("log.restored.v1", "master")
-class LogRestored(Event):
+class LogRestored(Event, frozen=True, kw_only=True):
     """This log was restored or imported: a new incarnation goes on from position `after`."""
 
     incarnation: str
@@ -107,7 +109,7 @@ class LogRestored(Event):
 
 
 @event("projection.skipped.v1", "person")
-class ProjectionSkipped(Event):
+class ProjectionSkipped(Event, frozen=True, kw_only=True):
     """A projection leaves out the event at `position`, in rebuilds too."""
 
     projection: str
@@ -120,7 +122,7 @@ class ProjectionSkipped(Event):
 
 
 @event("demand.refused.v1", "clock")
-class DemandRefused(Event):
+class DemandRefused(Event, frozen=True, kw_only=True):
     """Well-formed demand that a limit or the cluster's size refused, folded by minute."""
 
     minute: int
