@@ -79,12 +79,15 @@ class Facts(Message, frozen=True, kw_only=True):
 class SyncRequest(Message, frozen=True, kw_only=True):
     """What an agent knows. `spool` is the random id of its spool: a new one means a lost memory.
 
-    `wait_s` is how long the master may hold the answer back when there is nothing new.
+    `sent_ns` is CLOCK_BOOTTIME at sending: the master ignores (409 `stale_sync`) a request that was
+    sent before another of the same boot which it has already taken. `wait_s` is how long the master
+    may hold the answer back when there is nothing new.
     """
 
     protocol: int
     spool: str
     boot_id: str
+    sent_ns: int
     build: str
     facts: Facts
     seen: Seen = Seen()

@@ -198,6 +198,13 @@ class StaleEpoch(Conflict):
     hint = "Ask again: the present master answers."
 
 
+class StaleSync(Conflict):
+    """An agent's later call was taken before this one."""
+
+    code, status = "stale_sync", 409
+    hint = "Nothing to do: the later call is answered."
+
+
 class LogBehind(Conflict):
     """An agent has seen a later head of the log than the master has: part of the log is missing."""
 

@@ -1,0 +1,325 @@
+"""Attempts: placing, starting, ending, giving up. Here lies "never twice at once".
+
+The leading node alone runs the command, so the attempt is over when the leader says that no process
+is left, or when the leader has been silent for longer than its lease and the margin: by then its
+agent has killed what may be restarted. What may not be restarted is never placed again at all.
+"""
+
+from ledger.commands import GiveUp, Place, ReportEnded, ReportStarted
+from ledger.domain.errors import StaleProposal
+from ledger.domain.job import About, finish, queue
+from ledger.domain.state import (
+    SETTLED_REMEMBERED,
+    Ask,
+    Attempt,
+    Cluster,
+    Job,
+    Node,
+    Outcome,
+)
+from ledger.events import (
+    AttemptEnded,
+    AttemptPlaced,
+    AttemptStarted,
+    Event,
+    JobState,
+    Machine,
+    Next,
+    NodeStateChanged,
+    Recorded,
+    StaleReported,
+)
+from ledger.events import Outcome as AttemptOutcome
+
+RESTARTS_BEFORE_HOLD = 5
+"""A job that has lost this many attempts to its nodes is held: perhaps it kills them."""
+
+NO_REPORT = ("node_lost", "agent_forgot")
+"""Causes by which the master ended an attempt without its agent's word."""
+
+# ── decide ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def decide_place(c: Cluster, ask: Ask, cmd: Place) -> Outcome:
+    """Start a job on nodes, if the proposal still holds."""
+    job = c.jobs.get(cmd.job)
+    if job is None or cmd.job not in c.waiting.get(job.spec.pool, {}):
+        raise StaleProposal(f"Job {cmd.job} no longer waits for nodes.")
+    if job.spec.begin_at > ask.at:
+        raise StaleProposal(f"Job {cmd.job} may not begin yet.")
+    if len(set(cmd.nodes)) != job.spec.nodes or len(cmd.nodes) != job.spec.nodes:
+        raise StaleProposal(f"Job {cmd.job} asks for {job.spec.nodes} nodes.")
+    machines = []
+    for name in cmd.nodes:
+        node = c.nodes.get(name)
+        if node is None or not node.free or not _suits(job, node):
+            raise StaleProposal(f"Node {name} can't take job {cmd.job} now.")
+        machines.append(
+            Machine(
+                serial=node.serial,
+                rack=node.rack,
+                image=node.image,
+                kernel=node.kernel,
+                build=node.build,
+            )
+        )
+    placed = AttemptPlaced(
+        job=job.id,
+        user=job.user,
+        account=job.spec.account,
+        pool=job.spec.pool,
+        attempt=job.attempts + 1,
+        nodes=cmd.nodes,
+        placed_at=ask.at,
+        time_limit_s=job.time_limit_s,
+        restartable=job.restartable,
+        decision=cmd.decision,
+        machines=tuple(machines),
+    )
+    return Outcome([placed])
+
+
+def _suits(job: Job, node: Node) -> bool:
+    return (
+        node.pool == job.spec.pool
+        and node.features.issuperset(job.spec.features)
+        and node.name not in job.spec.exclude
+    )
+
+
+def decide_started(c: Cluster, ask: Ask, cmd: ReportStarted) -> Outcome:
+    """The leader says that the command runs; the answer is True: acknowledge the report."""
+    job = _current(c, cmd.job, cmd.attempt)
+    if job is None or job.attempt is None or job.attempt.nodes[0] != cmd.node:
+        return Outcome(_stale(c, cmd.job, cmd.attempt, cmd.node, "started"), True)
+    if job.attempt.started_at:
+        return Outcome([], True)
+    started = AttemptStarted(**_about(job, job.attempt), started_at=ask.at, boot_id=cmd.boot_id)
+    return Outcome([started], True)
+
+
+def decide_ended(c: Cluster, ask: Ask, cmd: ReportEnded) -> Outcome:
+    """A node says that the attempt is over there. The answer: is the report dealt with?
+
+    Of a node that does not lead it is not, until the leader has ended too: its report is kept
+    unacknowledged, and the leader is told to stop meanwhile.
+    """
+    job = _current(c, cmd.job, cmd.attempt)
+    if job is None or job.attempt is None or cmd.node not in job.attempt.nodes:
+        report = StaleReported(
+            job=cmd.job,
+            attempt=cmd.attempt,
+            node=cmd.node,
+            report="ended",
+            cause=cmd.cause,
+            exit_code=cmd.exit_code,
+            ran_us=cmd.ran_us,
+        )
+        return Outcome(_stale(c, cmd.job, cmd.attempt, cmd.node, "ended", report), True)
+    if cmd.node != job.attempt.nodes[0]:
+        return Outcome([], False)
+    lost = cmd.lost
+    if cmd.end == "node_fail" and not lost:
+        lost = (cmd.node,)
+    return Outcome(_end(c, ask, job, cmd.end, cmd.cause, lost, cmd), True)
+
+
+def decide_give_up(c: Cluster, ask: Ask, cmd: GiveUp) -> Outcome:
+    """End the attempt of a leader that has been silent for too long; empty if it is too early."""
+    job = _current(c, cmd.job, cmd.attempt)
+    if job is None or job.attempt is None:
+        return Outcome([])
+    due = give_up_at(c, job)
+    if due is None or ask.at < due:
+        return Outcome([])
+    lost = tuple(n for n in job.attempt.nodes if n not in c.nodes or c.nodes[n].health == "down")
+    return Outcome(_end(c, ask, job, "node_fail", "node_lost", lost, None))
+
+
+def give_up_at(c: Cluster, job: Job) -> int | None:
+    """When a running job's attempt may be given up, µs; None while its leader is in contact.
+
+    Restartable: lease and margin after the last contact, or after this master began, which could
+    not hear anybody before. Not restartable: `lost_after`, or at once if an operator has declared
+    the node dead.
+    """
+    assert job.attempt is not None
+    leader = c.nodes.get(job.attempt.nodes[0])
+    if leader is None:
+        return 0
+    if leader.health != "down" or not leader.silent_since:
+        return None
+    p = c.policy
+    if job.restartable:
+        wait_s = p.job_lease_s + p.lease_margin_s
+        return max(leader.silent_since, c.started_at) + wait_s * 1_000_000
+    if leader.cause == "declared_dead":
+        return leader.since
+    return leader.silent_since + p.lost_after_s * 1_000_000
+
+
+def lose(c: Cluster, ask: Ask, job: Job, cause: str, lost: tuple[str, ...]) -> list[Event]:
+    """The events that end a job's attempt because nodes lost it (`agent_forgot`, `retired`)."""
+    return _end(c, ask, job, "node_fail", cause, lost, None)
+
+
+def _end(
+    c: Cluster,
+    ask: Ask,
+    job: Job,
+    end: str,
+    cause: str,
+    lost: tuple[str, ...],
+    report: ReportEnded | None,
+) -> list[Event]:
+    attempt = job.attempt
+    assert attempt is not None
+    outcome, following, state = _verdict(job, attempt, end)
+    held_us = ask.at - attempt.placed_at
+    ended = AttemptEnded(
+        **_about(job, attempt),
+        started_at=attempt.started_at,
+        ran_us=min(report.ran_us, held_us) if report else 0,
+        held_us=held_us,
+        outcome=outcome,
+        cause=cause,
+        next=following,
+        state=state,
+        exit_code=report.exit_code if report else None,
+        signal=report.signal if report else None,
+        lost=lost,
+        output=report.output if report else None,
+        detail=report.detail if report else "",
+    )
+    return [ended, *_emptied(c, attempt)]
+
+
+def _verdict(job: Job, attempt: Attempt, end: str) -> tuple[AttemptOutcome, Next, JobState]:
+    """What an end means for the attempt, for what comes next, and for the job."""
+    if end == "completed":
+        return "completed", "final", "completed"
+    if attempt.stop == "cancelled":
+        return "cancelled", "final", "cancelled"
+    if attempt.stop == "requeued" and job.restartable:
+        return "requeued", "requeued", "pending"
+    if end in ("node_fail", "stopped"):
+        if not job.restartable:
+            return "node_fail", "final", "node_fail"
+        if job.node_fails + 1 >= RESTARTS_BEFORE_HOLD:
+            return "node_fail", "held", "pending"
+        return "node_fail", "requeued", "pending"
+    if end == "timeout":
+        return "timeout", "final", "timeout"
+    if end == "out_of_memory":
+        return "out_of_memory", "final", "out_of_memory"
+    return "failed", "final", "failed"
+
+
+def _emptied(c: Cluster, attempt: Attempt) -> list[Event]:
+    """The draining nodes that have nothing left once this attempt has ended."""
+    emptied: list[Event] = []
+    for name in attempt.nodes:
+        node = c.nodes.get(name)
+        if node is not None and node.state == "draining" and len(node.attempts) == 1:
+            emptied.append(
+                NodeStateChanged(
+                    node=name,
+                    was="draining",
+                    to="drained",
+                    cause="emptied",
+                    pool=node.pool,
+                    rack=node.rack,
+                    reason=node.reason,
+                )
+            )
+    return emptied
+
+
+def _current(c: Cluster, job_id: int, attempt: int) -> Job | None:
+    job = c.jobs.get(job_id)
+    return job if job and job.attempt and job.attempt.n == attempt else None
+
+
+def _stale(
+    c: Cluster, job: int, attempt: int, node: str, what: str, report: StaleReported | None = None
+) -> list[Event]:
+    if not c.exists(job) or (job, attempt, node) in c.settled:
+        return []
+    return [report or StaleReported(job=job, attempt=attempt, node=node, report=what)]
+
+
+class AboutAttempt(About):
+    """What every event about an attempt repeats."""
+
+    attempt: int
+    nodes: tuple[str, ...]
+    placed_at: int
+
+
+def _about(job: Job, attempt: Attempt) -> AboutAttempt:
+    return {
+        "job": job.id,
+        "user": job.user,
+        "account": job.spec.account,
+        "pool": job.spec.pool,
+        "attempt": attempt.n,
+        "nodes": attempt.nodes,
+        "placed_at": attempt.placed_at,
+    }
+
+
+# ── evolve ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def evolve_placed(c: Cluster, r: Recorded, e: AttemptPlaced) -> None:
+    """The job runs as far as its user is concerned; its nodes are taken."""
+    if (job := c.jobs.get(e.job)) is None:
+        return
+    job.attempt = Attempt(e.attempt, e.nodes, e.placed_at)
+    job.attempts = e.attempt
+    c.running.add(job.id)
+    c.waiting.get(job.spec.pool, {}).pop(job.id, None)
+    for name in e.nodes:
+        if (node := c.nodes.get(name)) is not None:
+            node.attempts.add((e.job, e.attempt))
+
+
+def evolve_started(c: Cluster, r: Recorded, e: AttemptStarted) -> None:
+    """The command runs."""
+    job = _current(c, e.job, e.attempt)
+    if job is not None and job.attempt is not None:
+        job.attempt.started_at = e.started_at
+
+
+def evolve_ended(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
+    """The nodes are free; the job is over, waits again, or is held."""
+    for name in e.nodes:
+        if (node := c.nodes.get(name)) is not None:
+            node.attempts.discard((e.job, e.attempt))
+    if e.cause not in NO_REPORT:
+        _settle(c, (e.job, e.attempt, e.nodes[0]), r.position)
+    job = _current(c, e.job, e.attempt)
+    if job is None:
+        return
+    if e.next == "final":
+        finish(c, job, e.state, r.at)
+        return
+    job.attempt = None
+    c.running.discard(job.id)
+    if e.outcome == "node_fail":
+        job.node_fails += 1
+        job.avoid = tuple(sorted({*job.avoid, *e.lost}))
+    if e.next == "held":
+        job.hold, job.held_by = "system", "system"
+    queue(c, job)
+
+
+def evolve_stale(c: Cluster, r: Recorded, e: StaleReported) -> None:
+    """Remember that it was recorded."""
+    _settle(c, (e.job, e.attempt, e.node), r.position)
+
+
+def _settle(c: Cluster, what: tuple[int, int, str], position: int) -> None:
+    c.settled[what] = position
+    if len(c.settled) > SETTLED_REMEMBERED:
+        del c.settled[next(iter(c.settled))]

@@ -1,0 +1,386 @@
+"""Nodes: joining, speaking, falling silent, being drained, resumed, declared dead, retired."""
+
+from ledger.commands import (
+    Configure,
+    Contact,
+    Down,
+    Drain,
+    Enrol,
+    NodeCommand,
+    Resume,
+    Retire,
+    Silence,
+)
+from ledger.domain.attempt import lose
+from ledger.domain.errors import NodeBusy, NodeExists, UnknownNode
+from ledger.domain.permissions import demand
+from ledger.domain.state import Ask, Cluster, Node, Outcome
+from ledger.events import (
+    AgentSeen,
+    Event,
+    NodeChecked,
+    NodeConfigured,
+    NodeEnrolled,
+    NodeRetired,
+    NodeSoftwareChanged,
+    NodeState,
+    NodeStateChanged,
+    Recorded,
+    Struck,
+    TokenIssued,
+    TokenRevoked,
+)
+
+# ── decide ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def known(c: Cluster, cmd: NodeCommand) -> Node:
+    """The node that `cmd` is about."""
+    node = c.nodes.get(cmd.node)
+    if node is None:
+        raise UnknownNode(f"There is no node {cmd.node}.")
+    return node
+
+
+def decide_enrol(c: Cluster, ask: Ask, cmd: Enrol) -> Outcome:
+    """A machine joins, or takes the place of one that is down and has nothing left to lose."""
+    demand(ask.subject, "node.enrol", cmd.node)
+    old = c.nodes.get(cmd.node)
+    if old is not None and (old.health != "down" or old.attempts):
+        raise NodeExists(f"A node {cmd.node} is enrolled; it is {old.state}.")
+    enrolled = NodeEnrolled(
+        node=cmd.node,
+        pool=cmd.pool,
+        serial=cmd.serial,
+        rack=cmd.rack,
+        switch=cmd.switch,
+        power=cmd.power,
+        features=cmd.features,
+        cpus=cmd.cpus,
+        memory_bytes=cmd.memory_bytes,
+        boot_id=cmd.boot_id,
+    )
+    issued = TokenIssued(
+        token=cmd.token,
+        sha256=cmd.sha256,
+        owner=cmd.node,
+        role="node",
+        expires_at=0,
+        note="enrolment",
+    )
+    spent = [
+        TokenRevoked(token=token.id, reason="replaced by enrolment")
+        for token in c.tokens.values()
+        if token.owner == cmd.node and token.role in ("node", "join")
+    ]
+    return Outcome([enrolled, *spent, issued])
+
+
+def decide_configure(c: Cluster, ask: Ask, cmd: Configure) -> Outcome:
+    """Say where a node stands and what kind it is."""
+    demand(ask.subject, "node.manage")
+    node = known(c, cmd)
+    now = NodeConfigured(
+        node=node.name,
+        pool=node.pool if cmd.pool is None else cmd.pool,
+        serial=node.serial if cmd.serial is None else cmd.serial,
+        rack=node.rack if cmd.rack is None else cmd.rack,
+        switch=node.switch if cmd.switch is None else cmd.switch,
+        power=node.power if cmd.power is None else cmd.power,
+        features=tuple(sorted(node.features)) if cmd.features is None else cmd.features,
+        cpus=node.cpus,
+        memory_bytes=node.memory_bytes,
+    )
+    same = (now.pool, now.serial, now.rack, now.switch, now.power, frozenset(now.features)) == (
+        node.pool,
+        node.serial,
+        node.rack,
+        node.switch,
+        node.power,
+        node.features,
+    )
+    return Outcome([] if same else [now])
+
+
+def decide_drain(c: Cluster, ask: Ask, cmd: Drain) -> Outcome:
+    """No new job; what runs there runs on."""
+    demand(ask.subject, "node.manage")
+    node = known(c, cmd)
+    if node.drain:
+        return Outcome([])
+    if node.health == "down":
+        return Outcome([_change(c, node, "down", "drained", cmd.reason)])
+    to: NodeState = "draining" if node.attempts else "drained"
+    return Outcome([_change(c, node, to, "operator", cmd.reason)])
+
+
+def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
+    """Take jobs again; a node that is down does so once it has spoken."""
+    demand(ask.subject, "node.manage")
+    node = known(c, cmd)
+    if not node.drain:
+        return Outcome([])
+    return Outcome([_change(c, node, _state_if(node, drain=False), "resumed", cmd.reason)])
+
+
+def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
+    """Declare a node dead. It stays out of service until somebody resumes it."""
+    demand(ask.subject, "node.manage")
+    node = known(c, cmd)
+    if node.cause == "declared_dead":
+        return Outcome([])
+    declared = NodeStateChanged(
+        node=node.name,
+        was=node.state,
+        to="down",
+        cause="declared_dead",
+        pool=node.pool,
+        rack=node.rack,
+        reason=cmd.reason,
+        silent_since=node.silent_since,
+        struck=struck_by(c, node),
+    )
+    return Outcome([declared])
+
+
+def decide_retire(c: Cluster, ask: Ask, cmd: Retire) -> Outcome:
+    """An empty node leaves for good, and its tokens with it."""
+    demand(ask.subject, "node.manage")
+    node = known(c, cmd)
+    if node.attempts:
+        jobs = ", ".join(str(job) for job, _ in sorted(node.attempts))
+        raise NodeBusy(f"Node {node.name} has job {jobs}.")
+    revoked = [
+        TokenRevoked(token=token.id, reason="node retired")
+        for token in c.tokens.values()
+        if token.owner == node.name and token.role == "node"
+    ]
+    return Outcome([NodeRetired(node=node.name, reason=cmd.reason), *revoked])
+
+
+def decide_silence(c: Cluster, ask: Ask, cmd: Silence) -> Outcome:
+    """A node has been silent for its lease: it is down, and the owners it strikes are on record."""
+    node = c.nodes.get(cmd.node)
+    if node is None or ask.at - cmd.since < c.policy.job_lease_s * 1_000_000:
+        return Outcome([])
+    if node.health == "down" and node.silent_since:
+        return Outcome([])
+    cause = node.cause if node.cause == "declared_dead" else "silent"
+    fell = NodeStateChanged(
+        node=node.name,
+        was=node.state,
+        to="down",
+        cause=cause,
+        pool=node.pool,
+        rack=node.rack,
+        silent_since=cmd.since,
+        struck=struck_by(c, node),
+    )
+    return Outcome([fell])
+
+
+def decide_contact(c: Cluster, ask: Ask, cmd: Contact) -> Outcome:
+    """An agent spoke: record what is new about it, what it lost, and whether it is back."""
+    node = known(c, cmd)
+    events: list[Event] = []
+    if (cmd.spool, cmd.boot_id, cmd.build) != (node.spool, node.boot_id, node.build):
+        events.append(
+            AgentSeen(
+                node=node.name,
+                build=cmd.build,
+                boot_id=cmd.boot_id,
+                instance=cmd.spool,
+                protocol=cmd.protocol,
+            )
+        )
+    if (cmd.image, cmd.kernel, cmd.packages_sha256, cmd.build) != (
+        node.image,
+        node.kernel,
+        node.packages_sha256,
+        node.build,
+    ):
+        events.append(
+            NodeSoftwareChanged(
+                node=node.name,
+                image=cmd.image,
+                kernel=cmd.kernel,
+                packages_sha256=cmd.packages_sha256,
+                build=cmd.build,
+            )
+        )
+    gone = _forgotten(c, node, cmd)
+    for job_id, _ in sorted(gone):
+        events.extend(lose(c, ask, c.jobs[job_id], "agent_forgot", (node.name,)))
+    events.extend(_back(c, node, cmd, node.attempts - gone))
+    return Outcome(events)
+
+
+def _forgotten(c: Cluster, node: Node, cmd: Contact) -> set[tuple[int, int]]:
+    """The attempts this node leads that its agent had and has no more, nor any report of."""
+    new_spool = cmd.spool != node.spool
+    gone = set()
+    for job_id, n in node.attempts - cmd.has - cmd.reported:
+        job = c.jobs.get(job_id)
+        if job is None or job.attempt is None or job.attempt.n != n:
+            continue
+        if job.attempt.nodes[0] != node.name:
+            continue
+        had = job.attempt.started_at > 0 or job.attempt.placed_at < node.spool_since
+        if had or (new_spool and node.spool):
+            gone.add((job_id, n))
+    return gone
+
+
+def _back(
+    c: Cluster, node: Node, cmd: Contact, attempts: set[tuple[int, int]]
+) -> list[NodeStateChanged]:
+    """A node returns to service when it has nothing but what it should have.
+
+    After silence it may still run its own attempts; a node that was declared dead, or has just
+    joined, must be empty.
+    """
+    if node.health == "ok":
+        return []
+    if node.cause == "declared_dead" or (node.health == "checking"):
+        back = not cmd.has and not attempts
+    else:
+        back = cmd.has <= attempts
+    if not back:
+        return []
+    to: NodeState
+    if node.drain:
+        to = "draining" if attempts else "drained"
+    else:
+        to = "allocated" if attempts else "idle"
+    cause = "reported_empty" if node.health == "checking" else "returned"
+    return [_change(c, node, to, cause, "", strike=False)]
+
+
+def struck_by(c: Cluster, node: Node) -> tuple[Struck, ...]:
+    """The attempts on a node, as a record for their owners."""
+    struck = []
+    for job_id, n in sorted(node.attempts):
+        job = c.jobs.get(job_id)
+        if job is None or job.attempt is None:
+            continue
+        struck.append(
+            Struck(
+                job=job_id,
+                attempt=n,
+                user=job.user,
+                account=job.spec.account,
+                pool=job.spec.pool,
+                restartable=job.restartable,
+                placed_at=job.attempt.placed_at,
+            )
+        )
+    return tuple(struck)
+
+
+def _state_if(node: Node, *, drain: bool) -> NodeState:
+    if node.health == "down":
+        return "down"
+    if drain:
+        return "draining" if node.attempts else "drained"
+    if node.health == "checking":
+        return "checking"
+    return "allocated" if node.attempts else "idle"
+
+
+def _change(
+    c: Cluster, node: Node, to: NodeState, cause: str, reason: str, *, strike: bool = False
+) -> NodeStateChanged:
+    return NodeStateChanged(
+        node=node.name,
+        was=node.state,
+        to=to,
+        cause=cause,
+        pool=node.pool,
+        rack=node.rack,
+        reason=reason,
+        silent_since=node.silent_since if to == "down" else 0,
+        struck=struck_by(c, node) if strike else (),
+    )
+
+
+# ── evolve ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def evolve_enrolled(c: Cluster, r: Recorded, e: NodeEnrolled) -> None:
+    """The node exists and is to report itself empty."""
+    _leave_pool(c, e.node)
+    c.nodes[e.node] = Node(
+        name=e.node,
+        pool=e.pool,
+        serial=e.serial,
+        rack=e.rack,
+        switch=e.switch,
+        power=e.power,
+        features=frozenset(e.features),
+        cpus=e.cpus,
+        memory_bytes=e.memory_bytes,
+        since=r.at,
+    )
+    c.pools.setdefault(e.pool, set()).add(e.node)
+
+
+def evolve_configured(c: Cluster, r: Recorded, e: NodeConfigured) -> None:
+    """The node stands elsewhere, or is of another kind."""
+    if (node := c.nodes.get(e.node)) is None:
+        return
+    _leave_pool(c, e.node)
+    node.pool, node.serial, node.rack = e.pool, e.serial, e.rack
+    node.switch, node.power, node.features = e.switch, e.power, frozenset(e.features)
+    c.pools.setdefault(e.pool, set()).add(e.node)
+
+
+def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
+    """The node is in another state; a drain outlives silence, and ends by resuming only."""
+    if (node := c.nodes.get(e.node)) is None:
+        return
+    if e.to == "down":
+        node.health = "down"
+        node.silent_since = e.silent_since
+        if e.cause in ("declared_dead", "drained"):
+            node.drain = True
+    else:
+        node.health = "checking" if e.to == "checking" else "ok"
+        node.silent_since = 0
+        node.drain = e.to in ("draining", "drained") or (e.to == "checking" and node.drain)
+    if e.cause == "resumed":
+        node.drain = False
+    node.since, node.cause, node.reason = r.at, e.cause, e.reason
+
+
+def evolve_software(c: Cluster, r: Recorded, e: NodeSoftwareChanged) -> None:
+    """The node has other software."""
+    if (node := c.nodes.get(e.node)) is not None:
+        node.image, node.kernel = e.image, e.kernel
+        node.packages_sha256, node.build = e.packages_sha256, e.build
+
+
+def evolve_checked(c: Cluster, r: Recorded, e: NodeChecked) -> None:
+    """A check's verdict is a fact for reports; the state change it causes is its own event."""
+
+
+def evolve_retired(c: Cluster, r: Recorded, e: NodeRetired) -> None:
+    """The node is no more."""
+    _leave_pool(c, e.node)
+    c.nodes.pop(e.node, None)
+
+
+def evolve_seen(c: Cluster, r: Recorded, e: AgentSeen) -> None:
+    """The agent is this one now."""
+    if (node := c.nodes.get(e.node)) is not None:
+        node.build, node.boot_id = e.build, e.boot_id
+        if node.spool != e.instance:
+            node.spool, node.spool_since = e.instance, r.at
+
+
+def _leave_pool(c: Cluster, name: str) -> None:
+    node = c.nodes.get(name)
+    if node is None or node.pool not in c.pools:
+        return
+    c.pools[node.pool].discard(name)
+    if not c.pools[node.pool]:
+        del c.pools[node.pool]

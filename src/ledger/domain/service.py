@@ -1,0 +1,171 @@
+"""Identities, the policy, and the reign of a master: small facts, decided and folded here."""
+
+from ledger.commands import (
+    IssueToken,
+    RecordRefused,
+    RevokeToken,
+    SetPolicy,
+    SkipProjection,
+    StartMaster,
+    StopMaster,
+)
+from ledger.domain.errors import Forbidden, Malformed, UnknownToken
+from ledger.domain.permissions import demand
+from ledger.domain.state import RULES, Ask, Cluster, Outcome, Policy, Token
+from ledger.events import (
+    DemandRefused,
+    LogRestored,
+    MasterStarted,
+    MasterStopped,
+    PolicySet,
+    ProjectionSkipped,
+    Recorded,
+    TokenIssued,
+    TokenRevoked,
+)
+
+POLICY_FIELDS = (
+    "job_lease_s",
+    "lease_margin_s",
+    "lost_after_s",
+    "kill_grace_s",
+    "max_jobs_per_user",
+    "max_time_limit_s",
+    "output_head_bytes",
+    "output_tail_bytes",
+)
+
+POLICY_BOUNDS = {
+    "job_lease_s": (2, 86_400),
+    "lease_margin_s": (1, 86_400),
+    "lost_after_s": (1, 366 * 86_400),
+    "kill_grace_s": (0, 3_600),
+    "max_jobs_per_user": (0, 10_000_000),
+    "max_time_limit_s": (1, 10 * 366 * 86_400),
+    "output_head_bytes": (0, 1 << 30),
+    "output_tail_bytes": (0, 1 << 30),
+}
+"""The least and the greatest value of each field."""
+
+
+def decide_issue(c: Cluster, ask: Ask, cmd: IssueToken) -> Outcome:
+    """Record a token. A user gets tokens for himself, with no more than a user's role."""
+    demand(ask.subject, "token.issue", cmd.owner)
+    if ask.subject.role == "user" and cmd.role != "user":
+        raise Forbidden(f"{ask.subject.name} may issue tokens with the role user only.")
+    issued = TokenIssued(
+        token=cmd.token,
+        sha256=cmd.sha256,
+        owner=cmd.owner,
+        role=cmd.role,
+        expires_at=cmd.expires_at,
+        note=cmd.note,
+    )
+    return Outcome([issued])
+
+
+def decide_revoke(c: Cluster, ask: Ask, cmd: RevokeToken) -> Outcome:
+    """Refuse a token from now on."""
+    found = next((t for t in c.tokens.values() if t.id == cmd.token), None)
+    if found is None:
+        raise UnknownToken(f"There is no token {cmd.token}.")
+    demand(ask.subject, "token.revoke", found.owner)
+    return Outcome([TokenRevoked(token=cmd.token, reason=cmd.reason)])
+
+
+def decide_policy(c: Cluster, ask: Ask, cmd: SetPolicy) -> Outcome:
+    """The policy as it was, with the given fields changed."""
+    demand(ask.subject, "policy.set")
+    values = {}
+    for name in POLICY_FIELDS:
+        asked = getattr(cmd, name)
+        value = getattr(c.policy, name) if asked is None else asked
+        low, high = POLICY_BOUNDS[name]
+        if not low <= value <= high:
+            raise Malformed(f"{name} must be {low} to {high}; {value} was asked for.")
+        values[name] = value
+    if c.policy.number and all(getattr(c.policy, n) == v for n, v in values.items()):
+        return Outcome([])
+    return Outcome([PolicySet(policy=c.policy.number + 1, **values)])
+
+
+def decide_start(c: Cluster, ask: Ask, cmd: StartMaster) -> Outcome:
+    """A reign begins; a log that was restored or imported says so first."""
+    restored = []
+    if c.incarnation and c.incarnation != cmd.incarnation:
+        restored.append(
+            LogRestored(
+                incarnation=cmd.incarnation, after=c.position, origin_incarnation=c.incarnation
+            )
+        )
+    started = MasterStarted(
+        incarnation=cmd.incarnation,
+        build=cmd.build,
+        rules=RULES,
+        durability=cmd.durability,
+        accept_clock=cmd.accept_clock,
+        recovered=cmd.recovered,
+    )
+    return Outcome([*restored, started])
+
+
+def decide_stop(c: Cluster, ask: Ask, cmd: StopMaster) -> Outcome:
+    """A reign ends in order."""
+    return Outcome([MasterStopped(reason=cmd.reason)])
+
+
+def decide_skip(c: Cluster, ask: Ask, cmd: SkipProjection) -> Outcome:
+    """A projection is to leave out one event."""
+    demand(ask.subject, "projection.skip")
+    skipped = ProjectionSkipped(projection=cmd.projection, position=cmd.position, reason=cmd.reason)
+    return Outcome([skipped])
+
+
+def decide_refused(c: Cluster, ask: Ask, cmd: RecordRefused) -> Outcome:
+    """Record refused demand."""
+    refused = DemandRefused(
+        minute=cmd.minute,
+        user=cmd.user,
+        account=cmd.account,
+        pool=cmd.pool,
+        code=cmd.code,
+        requests=cmd.requests,
+        jobs=cmd.jobs,
+        node_seconds=cmd.node_seconds,
+    )
+    return Outcome([refused])
+
+
+def evolve_issued(c: Cluster, r: Recorded, e: TokenIssued) -> None:
+    """The token is good."""
+    c.tokens[e.sha256] = Token(e.token, e.owner, e.role, e.expires_at, r.at, e.note)
+
+
+def evolve_revoked(c: Cluster, r: Recorded, e: TokenRevoked) -> None:
+    """The token is refused."""
+    for digest in [d for d, token in c.tokens.items() if token.id == e.token]:
+        del c.tokens[digest]
+
+
+def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
+    """The policy is this, whole."""
+    c.policy = Policy(e.policy, **{name: getattr(e, name) for name in POLICY_FIELDS})
+
+
+def evolve_started(c: Cluster, r: Recorded, e: MasterStarted) -> None:
+    """A master reigns."""
+    c.started_at, c.clean_stop, c.incarnation = r.at, False, e.incarnation
+
+
+def evolve_stopped(c: Cluster, r: Recorded, e: MasterStopped) -> None:
+    """The master went in order."""
+    c.clean_stop = True
+
+
+def evolve_restored(c: Cluster, r: Recorded, e: LogRestored) -> None:
+    """The log is another copy now."""
+    c.incarnation = e.incarnation
+
+
+def evolve_nothing(c: Cluster, r: Recorded, e: ProjectionSkipped | DemandRefused) -> None:
+    """A fact for projections; the master decides nothing from it."""

@@ -1,0 +1,223 @@
+"""What the master remembers: the shape of the state that the fold builds from the log.
+
+Only live things are here. A job that has ended leaves one byte behind (its outcome, in `ended`), so
+that a dependency on it can be judged; nothing else grows with the number of finished jobs.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ledger.commands import Subject
+from ledger.events import Dependency, Event, HoldKind, JobSpec, JobState, NodeState
+
+RULES = 1
+"""The version of our own arithmetic: raised whenever `domain/` would decide differently."""
+
+KEY_LIFETIME_US = 7 * 86_400 * 1_000_000
+"""An idempotency key is remembered this long after the last of its jobs has ended."""
+
+SETTLED_REMEMBERED = 10_000
+"""End reports that need no further event when they are repeated: this many are remembered."""
+
+END_STATES: tuple[JobState, ...] = (
+    "completed",
+    "failed",
+    "timeout",
+    "out_of_memory",
+    "node_fail",
+    "cancelled",
+    "deadline",
+)
+"""Final job states; the byte in `Cluster.ended` is the place here plus one."""
+
+
+@dataclass(slots=True)
+class Policy:
+    """What an operator may set; the defaults hold until the first PolicySet. Units: PolicySet."""
+
+    number: int = 0
+    job_lease_s: int = 300
+    lease_margin_s: int = 10
+    lost_after_s: int = 86_400
+    kill_grace_s: int = 10
+    max_jobs_per_user: int = 500_000
+    max_time_limit_s: int = 366 * 86_400
+    output_head_bytes: int = 1 << 20
+    output_tail_bytes: int = 1 << 20
+
+
+@dataclass(slots=True)
+class Attempt:
+    """The current try of a running job. `stop` is why it was told to stop, "" if it was not."""
+
+    n: int
+    nodes: tuple[str, ...]
+    placed_at: int
+    started_at: int = 0
+    stop: str = ""
+
+
+@dataclass(slots=True)
+class Job:
+    """A live job: pending while `attempt` is None, else running."""
+
+    id: int
+    user: str
+    spec: JobSpec
+    first: int
+    index: int
+    submitted_at: int
+    restartable: bool
+    time_limit_s: int
+    hold: HoldKind | None = None
+    held_by: str = ""
+    depends: tuple[Dependency, ...] = ()
+    impossible: bool = False
+    attempts: int = 0
+    node_fails: int = 0
+    attempt: Attempt | None = None
+    avoid: tuple[str, ...] = ()
+    key: tuple[str, str] | None = None
+    request: str = ""
+
+    @property
+    def state(self) -> JobState:
+        """`pending` or `running`: an ended job is not here."""
+        return "pending" if self.attempt is None else "running"
+
+
+class Ask(NamedTuple):
+    """Who asks, when (µs on the log's clock), and under which request id."""
+
+    subject: Subject
+    at: int
+    request: str = ""
+
+
+class Outcome(NamedTuple):
+    """What a decision comes to: the events to append, and an answer for the one who asked."""
+
+    events: list[Event]
+    reply: object = None
+
+
+class Waiting(NamedTuple):
+    """A pending job that only nodes or its begin time keep from starting. Never changed."""
+
+    job: int
+    user: str
+    nodes: int
+    time_limit_s: int
+    features: frozenset[str]
+    exclude: frozenset[str]
+    avoid: frozenset[str]
+    begin_at: int
+
+
+@dataclass(slots=True)
+class Node:
+    """A machine. `health`: ok, checking (not yet reported empty) or down; `drain`: no new jobs."""
+
+    name: str
+    pool: str
+    serial: str = ""
+    rack: str = ""
+    switch: str = ""
+    power: str = ""
+    features: frozenset[str] = frozenset()
+    cpus: int = 0
+    memory_bytes: int = 0
+    image: str = ""
+    kernel: str = ""
+    packages_sha256: str = ""
+    build: str = ""
+    boot_id: str = ""
+    spool: str = ""
+    spool_since: int = 0
+    health: str = "checking"
+    drain: bool = False
+    since: int = 0
+    cause: str = "enrolled"
+    reason: str = ""
+    silent_since: int = 0
+    attempts: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def state(self) -> NodeState:
+        """The one word a person sees."""
+        if self.health == "down":
+            return "down"
+        if self.drain:
+            return "draining" if self.attempts else "drained"
+        if self.health == "checking":
+            return "checking"
+        return "allocated" if self.attempts else "idle"
+
+    @property
+    def free(self) -> bool:
+        """May a job be placed on it now?"""
+        return self.health == "ok" and not self.drain and not self.attempts
+
+    @property
+    def serves(self) -> bool:
+        """Will it take a job, now or when its present one ends?"""
+        return self.health == "ok" and not self.drain
+
+
+@dataclass(slots=True)
+class Key:
+    """A remembered submission: what was asked (digest), what came of it, who still lives."""
+
+    body_sha256: str
+    first_job: int
+    count: int
+    items: tuple[int, ...] | None
+    live: int
+    ended_at: int = 0
+
+
+@dataclass(slots=True)
+class Token:
+    """A credential's public half."""
+
+    id: str
+    owner: str
+    role: str
+    expires_at: int
+    issued_at: int
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Cluster:
+    """The fold: all that the master decides from. Changed by `cluster.evolve` alone."""
+
+    position: int = 0
+    at: int = 0
+    epoch: int = 0
+    started_at: int = 0
+    incarnation: str = ""
+    clean_stop: bool = True
+    next_job: int = 1
+    policy: Policy = field(default_factory=Policy)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    waiting: dict[str, dict[int, Waiting]] = field(default_factory=dict)
+    running: set[int] = field(default_factory=set)
+    ended: bytearray = field(default_factory=lambda: bytearray(1))
+    dependents: dict[int, set[int]] = field(default_factory=dict)
+    per_user: dict[str, int] = field(default_factory=dict)
+    keys: dict[tuple[str, str], Key] = field(default_factory=dict)
+    idle_keys: dict[tuple[str, str], int] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    pools: dict[str, set[str]] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    settled: dict[tuple[int, int, str], int] = field(default_factory=dict)
+
+    def outcome(self, job: int) -> JobState | None:
+        """How a job ended; None while it lives or if it never was."""
+        code = self.ended[job] if 0 < job < len(self.ended) else 0
+        return END_STATES[code - 1] if code else None
+
+    def exists(self, job: int) -> bool:
+        """Was there ever a job of this id?"""
+        return 0 < job < self.next_job
