@@ -77,8 +77,8 @@ def commit_hash(header: bytes, n: int, prev: str, events: Iterable[Row]) -> str:
     """The hash of a commit, from its header's JSON without `hash` and its events' rows."""
     digest = sha256(bytes.fromhex(prev))
     digest.update(_framed(COMMIT_STREAM, n, COMMIT_NAME, header))
-    for row in events:
-        digest.update(_framed(row.stream, row.version, row.name, row.data))
+    for _, stream, version, name, data in events:
+        digest.update(_framed(stream, version, name, data))
     return digest.hexdigest()
 
 

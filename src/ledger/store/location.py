@@ -1,0 +1,174 @@
+"""Where a log lies, and how it is made, opened and brought up to date."""
+
+import os
+import secrets
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pysqlite3  # type: ignore[import-untyped]
+import sqlalchemy
+from sqlalchemy.engine import Connection, Engine
+
+from ledger.store.log import Log, LogUnavailable
+from ledger.store.sqlite import SQLiteLog, connect, make_durable
+
+FILE = "log.db"
+FORMAT = "1"
+REVISIONS = ("0001",)
+"""The migrations this release knows, oldest first: those in `alembic/versions`."""
+
+
+def open_log(data: Path | None, url: str | None, *, write: bool, create: bool = False) -> Log:
+    """The log in the directory `data`, or in the PostgreSQL database `url` if one is given.
+
+    A place without a log is refused, unless `create` makes one there. Raises `LogUnavailable` for
+    that, for a log of a newer release, and, if it is to be written, for one of an older release.
+    """
+    place = url or str(data)
+    version = db_version(data, url)
+    if version is None and create:
+        version = db_upgrade(data, url)
+    if version is None:
+        raise LogUnavailable(f"there is no log in {_shown(place)}; nothing was created")
+    _check_version(version, _shown(place), write=write)
+    if url:
+        from ledger.store.postgres import PostgresLog
+
+        return PostgresLog(url, write=write)
+    return SQLiteLog(_file(data), write=write)
+
+
+def db_version(data: Path | None, url: str | None) -> str | None:
+    """The schema version of a log; None where there is none yet. Raises `LogUnavailable`."""
+    if url:
+        with _connected(url) as connection:
+            row = connection.execute("SELECT to_regclass('alembic_version')::text").fetchone()
+            if row is None or row[0] is None:
+                return None
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    else:
+        file = _file(data)
+        if not file.exists() or file.stat().st_size == 0:
+            return None
+        with closing(connect(file, "ro")) as reader:
+            try:
+                tables = reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+                if tables == 0:
+                    return None
+                found = reader.execute("SELECT version_num FROM alembic_version").fetchone()
+            except pysqlite3.Error as error:
+                raise LogUnavailable(f"{file} is not a jobledger log: {error}") from error
+    return str(found[0]) if found else None
+
+
+def db_upgrade(data: Path | None, url: str | None) -> str:
+    """Make a log's tables, or bring them up to this release; the version they then have.
+
+    One transaction: they are the old ones or the new ones, never between. The caller holds the
+    master's lock. Raises `LogUnavailable` for a log of a newer release.
+    """
+    place = _shown(url or str(data))
+    version = db_version(data, url)
+    if version is not None:
+        _check_version(version, place, write=False)
+    engine = _postgres_engine(url) if url else _sqlite_engine(_file(data))
+    try:
+        with engine.begin() as connection:
+            _migrate(connection)
+    except sqlalchemy.exc.DBAPIError as error:
+        raise LogUnavailable(f"can't make the log's tables in {place}: {error.orig}") from error
+    finally:
+        engine.dispose()
+    if not url:
+        _sync_directory(_file(data).parent)
+    return REVISIONS[-1]
+
+
+def _migrate(connection: Connection) -> None:
+    import alembic.command
+    import alembic.config
+
+    config = alembic.config.Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
+    alembic.command.upgrade(config, "head")
+    known = connection.execute(sqlalchemy.text("SELECT count(*) FROM meta")).scalar()
+    if not known:
+        connection.execute(
+            sqlalchemy.text("INSERT INTO meta (key, value) VALUES (:key, :value)"),
+            [
+                {"key": "incarnation", "value": secrets.token_hex(16)},
+                {"key": "format", "value": FORMAT},
+                {"key": "created", "value": datetime.now(UTC).isoformat(timespec="seconds")},
+            ],
+        )
+
+
+def _migrations() -> Path:
+    """The folder of the migrations: inside the wheel, or at the top of a checkout."""
+    shipped = Path(__file__).parent / "migrations"
+    return shipped if shipped.is_dir() else Path(__file__).parents[3] / "alembic"
+
+
+def _sqlite_engine(file: Path) -> Engine:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.touch(mode=0o600)
+
+    def connect_durably() -> pysqlite3.Connection:
+        connection = connect(file, "rw")
+        make_durable(connection)
+        return connection
+
+    engine = sqlalchemy.create_engine("sqlite://", creator=connect_durably, module=pysqlite3)
+
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgres_engine(url: str) -> Engine:
+    return sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: _connected(url))
+
+
+def _connected(url: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(url, connect_timeout=10)
+    except psycopg.Error as error:
+        raise LogUnavailable(f"can't reach the database {_shown(url)}: {error}") from error
+
+
+def _check_version(version: str, place: str, *, write: bool) -> None:
+    if version not in REVISIONS:
+        raise LogUnavailable(
+            f"the log in {place} was made by a newer release (schema {version}; "
+            f"this one knows up to {REVISIONS[-1]}): install that release"
+        )
+    if write and version != REVISIONS[-1]:
+        raise LogUnavailable(
+            f"the log in {place} has the older schema {version}: run `jobledger db upgrade`"
+        )
+
+
+def _file(data: Path | None) -> Path:
+    if data is None:
+        raise LogUnavailable("neither a data directory nor a database is given")
+    return data / FILE
+
+
+def _shown(place: str) -> str:
+    """A place as it may be printed: a URL without its password."""
+    if "://" not in place:
+        return place
+    known = psycopg.conninfo.conninfo_to_dict(place)
+    return " ".join(f"{key}={value}" for key, value in known.items() if key != "password")
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
