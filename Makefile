@@ -1,0 +1,50 @@
+# `make` alone lists what can be done here. Each target that needs Python packages sets them up itself.
+
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types contracts wheel full mutants docs clean venv
+
+help: ## list what one can do here
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
+
+demo: venv ## a service with 4 agents does real work, is killed, comes back, loses a node (2 minutes)
+	@.venv/bin/jobledger --version
+	@$(PY) examples/demo.py
+
+test: venv ## run the tests; one file or name: make test ARGS="tests/store -k chain"
+	@$(PY) -m pytest $(ARGS)
+
+check: lint types contracts wheel test ## everything a merge needs: lint, types, contracts, wheel, tests
+
+format: venv ## put the code into its usual form
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+lint: venv ## say where the code is not in its usual form, or unsafe
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+
+types: venv ## check the types (mypy --strict)
+	@$(PY) -m mypy
+
+contracts: venv ## check who imports whom
+	@PYTHONPATH=src:projections .venv/bin/lint-imports --no-logo
+
+wheel: venv ## build the wheel, install it in an empty place, run it there
+	@$(PY) scripts/wheel.py
+
+full: venv ## run the tests at full size; figures go to docs/explanation/evidence.md
+	@JOBLEDGER_FULL=1 $(PY) -m pytest --timeout=3600 $(ARGS)
+
+mutants: venv ## seed known bugs in a copy, show which test kills each; some: make mutants ARGS="name"
+	@$(PY) tests/mutants/run.py $(ARGS)
+
+docs: venv ## write again the pages of docs/reference that are made from the code
+	@$(PY) -m ledger.testing.reference
+
+clean: ## remove what these targets made, but .venv
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src projections tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@PYTHON="$(PYTHON)" scripts/venv

@@ -1,0 +1,1 @@
+"""What tests share: ours, and those of whoever writes a projection or another client."""
