@@ -88,10 +88,11 @@ class Event(Part, frozen=True, kw_only=True):
 
 
 class Fact(NamedTuple):
-    """An event that is about to be appended."""
+    """An event that is about to be appended; `data` are its bytes where they are made already."""
 
     event: Event
     envelope: Envelope
+    data: bytes = b""
 
 
 class Recorded(NamedTuple):

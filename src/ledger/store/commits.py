@@ -19,7 +19,7 @@ from ledger.store.chain import (
     hashed_part,
     seal,
 )
-from ledger.store.log import Draft, LogCorrupt
+from ledger.store.log import Draft, Fenced, LogCorrupt
 
 PAGE = 10_000
 """Rows read at a time: no read transaction lasts longer than it takes to fetch so many."""
@@ -47,8 +47,8 @@ def draft_rows(head: Head, drafts: Sequence[Draft]) -> tuple[list[Row], Head]:
                 f"in epoch {head.epoch}"
             )
         events = [
-            Row(position, event.stream, position, event.name, encode(event, envelope))
-            for position, (event, envelope) in enumerate(facts, head.position + 2)
+            Row(position, event.stream, position, event.name, data or encode(event, envelope))
+            for position, (event, envelope, data) in enumerate(facts, head.position + 2)
         ]
         header, head = seal(head, at, epoch, events)
         rows.append(header)
@@ -171,6 +171,15 @@ def head_of(header: bytes) -> Head:
     """The head that the commit with this stored header makes."""
     commit = decode_header(header)
     return Head(commit.first + commit.count, commit.n, commit.hash, commit.at, commit.epoch)
+
+
+def check_fence(fence: Head, now: Head) -> None:
+    """Raise `Fenced` if the log's head, read inside the appending transaction, is another."""
+    if now != fence:
+        raise Fenced(
+            f"another writer has appended commit {now.commit} in epoch {now.epoch}; "
+            f"this one knows the log up to commit {fence.commit} of epoch {fence.epoch}"
+        )
 
 
 def check_blobs(blobs: Mapping[str, bytes]) -> None:
