@@ -1,0 +1,112 @@
+"""Every setting there is: environment variables named `JOBLEDGER_*`, or options of the same name.
+
+An option on the command line wins over the environment. `docs/reference/settings.md` is made from
+this page.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SOCKET = "jobledger.sock"
+"""The name of the service's Unix socket in its data directory."""
+
+
+class NoService(Exception):
+    """It can't be told which service is meant."""
+
+
+class Settings(BaseSettings):
+    """All settings. Each may be left out; its description says what is done then."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="JOBLEDGER_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    url: str = Field(
+        "",
+        description="The service that commands talk to: `unix:DIR/jobledger.sock` or `http://…`. "
+        "Left out: the socket in the data directory.",
+    )
+    token: SecretStr = Field(
+        SecretStr(""),
+        description="The bearer token that says who you are. Left out: the Unix socket tells the "
+        "service which account you have on its machine.",
+    )
+    data: Path | None = Field(
+        None,
+        description="The service's data directory: its socket, and on SQLite its log. Left out: "
+        "the `jobledger` directory among your own application data.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="`postgresql://…`: the log and all projections are kept in this database. "
+        "Left out: in SQLite files in the data directory.",
+    )
+    listen: str = Field(
+        "",
+        description="`HOST:PORT` on which the master listens beside its Unix socket; several are "
+        "separated by commas. Left out: the socket only.",
+    )
+    insecure_listen: bool = Field(
+        False,
+        description="Allow a listener that is neither on the loopback interface nor behind TLS. "
+        "Tokens then travel in clear text.",
+    )
+    lease: int = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="Seconds after which a silent node is taken for lost, written into a new "
+        "log's policy. 0: the policy as it is (30 s at first).",
+    )
+    accept_clock: bool = Field(
+        False,
+        description="Start although this machine's clock lies before the log's last time, or more "
+        "than seven days after it.",
+    )
+    run_as: str = Field(
+        "",
+        description="The account that a root agent runs every job as. Left out: the account that "
+        "is called like the job's user.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines that a service writes to its log."
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", description="How a service writes its log lines on stderr."
+    )
+    timeout: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="Seconds for which a command tries again before it gives up on a service that "
+        "does not answer, or is not ready.",
+    )
+    debug: bool = Field(
+        False, description="Show the Python traceback of an error that ends a command."
+    )
+
+    def data_directory(self) -> Path:
+        """The data directory: the one that is set, else the user's own."""
+        return self.data or default_data()
+
+    def service_url(self) -> str:
+        """The service that is meant: `url`, else the socket of `data`, else of the user's own
+        data directory if there is one. Raises `NoService`."""
+        if self.url:
+            return self.url
+        if self.data is not None:
+            return f"unix:{self.data.absolute() / SOCKET}"
+        if (own := default_data() / SOCKET).exists():
+            return f"unix:{own}"
+        raise NoService("No service was named, and none runs in your own data directory.")
+
+
+def default_data() -> Path:
+    """The data directory of a service that somebody runs for himself."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("jobledger", appauthor=False))
