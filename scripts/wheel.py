@@ -63,7 +63,7 @@ def install(wheel: Path, place: Path) -> Path:
 
 def run(command: list[str], cwd: Path = ROOT) -> str:
     """What a command printed. Ends this program, with the command's own words, if it failed."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
     return done.stdout
