@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pydantic import SecretStr
 
 from ledger.domain.errors import Refusal, refusals
 from ledger.events import EVENTS, Envelope, Event, Part, base, jobs, nodes, service
+from ledger.settings import Settings
 
 Page = Callable[[], str]
 Shape = dict[str, dict[str, Any]]
 
+WORDS = {type(None): "null", Path: "path", SecretStr: "str, kept secret"}
 STAND_IN: Any = types.SimpleNamespace(job="N", first_job="N", node="X")
 
 
@@ -76,9 +79,29 @@ def errors_page() -> str:
     return page(blocks)
 
 
+def settings_page() -> str:
+    """Every setting with its environment variable, its type, its default and its meaning."""
+    lines = ["| variable | type | default | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        given = isinstance(field.default, str | int | float) and field.default
+        default = f"`{json.dumps(field.default)}`" if given else ""
+        lines.append(
+            f"| `JOBLEDGER_{name.upper()}` | {cell(type_words(field.annotation))} |"
+            f" {default} | {cell(field.description)} |"
+        )
+    blocks = [
+        "# Settings",
+        "Made from `src/ledger/settings.py`; change it there and run `make docs`. Each is an"
+        " environment variable; an option of the same name on the command line wins over it.",
+        "\n".join(lines),
+    ]
+    return page(blocks)
+
+
 PAGES: dict[str, Page] = {
     "reference/events.md": events_page,
     "reference/errors.md": errors_page,
+    "reference/settings.md": settings_page,
 }
 
 
@@ -126,7 +149,7 @@ def type_words(hint: Any) -> str:
         return f"list of {type_words(arguments[0])}"
     if origin is dict:
         return f"object of {type_words(arguments[0])}: {type_words(arguments[1])}"
-    return "null" if hint is type(None) else str(hint.__name__)
+    return WORDS.get(hint) or str(hint.__name__)
 
 
 def part_types() -> list[type[Part]]:
