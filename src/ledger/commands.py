@@ -29,11 +29,12 @@ SYSTEM = Subject("system", "system")
 class Submit(Command, frozen=True, kw_only=True):
     """Queue jobs: one for each of `specs`, or one for each index of `array` sharing one spec.
 
-    `each`: accept what can be accepted item by item; otherwise all or nothing. `key` and
-    `body_sha256` make a repeat recognisable.
+    A text in place of a spec says why that item could not be understood. `each`: accept what can
+    be accepted item by item; otherwise all or nothing. `key` and `body_sha256` make a repeat
+    recognisable.
     """
 
-    specs: tuple[JobSpec, ...]
+    specs: tuple[JobSpec | str, ...]
     array: str = ""
     key: str = ""
     body_sha256: str = ""

@@ -6,7 +6,7 @@ The words are Slurm's reason tokens where the meaning is the same, always beside
 from typing import NamedTuple
 
 from ledger.domain.errors import UnknownJob
-from ledger.domain.schedule import NAMED_PASSED, NodeView, PoolView, could_ever, suits
+from ledger.domain.schedule import NAMED_PASSED, PoolView, could_ever, fitting, pool_view, suits
 from ledger.domain.state import Cluster, Job, Waiting
 
 REASONS = {
@@ -23,6 +23,55 @@ REASONS = {
     "BadConstraints": "Its pool no longer has enough nodes that suit it.",
 }
 """Every reason there is, and what it means."""
+
+_HOLDS = {"user": "JobHeldUser", "admin": "JobHeldAdmin", "system": "JobHeldSystem"}
+
+
+class Heads:
+    """The reason tokens of many jobs at once: what is common to a pool is looked at once."""
+
+    def __init__(self, c: Cluster, now: int) -> None:
+        self._cluster = c
+        self._now = now
+        self._pools: dict[str, tuple[PoolView, int]] = {}
+
+    def reason(self, job: Job) -> str:
+        """The token of one pending job; the same that `why` gives it."""
+        if job.hold is not None:
+            return _HOLDS[job.hold]
+        if job.impossible:
+            return "DependencyNeverSatisfied"
+        if job.depends:
+            return "Dependency"
+        if job.spec.begin_at > self._now:
+            return "BeginTime"
+        pool, head = self._pool(job.spec.pool)
+        if head and head < job.id:
+            mine = self._cluster.waiting[job.spec.pool][job.id]
+            return "Priority" if could_ever(mine, pool) else why_not_ever(mine, pool)
+        return queued_reason(self._cluster.waiting[job.spec.pool][job.id], pool)
+
+    def _pool(self, name: str) -> tuple[PoolView, int]:
+        found = self._pools.get(name)
+        if found is None:
+            pool = pool_view(self._cluster, name)
+            ready = (w for w in sorted(pool.waiting) if w.begin_at <= self._now)
+            head = next((w.job for w in ready if could_ever(w, pool)), 0)
+            found = self._pools[name] = (pool, head)
+        return found
+
+
+def why_not_ever(job: Waiting, pool: PoolView) -> str:
+    """The token of a job that its pool can't serve as it is now."""
+    suited = sum(1 for n in pool.nodes if suits(job, n))
+    return "BadConstraints" if suited < job.nodes else "ReqNodeNotAvail"
+
+
+def queued_reason(job: Waiting, pool: PoolView) -> str:
+    """The token of a job that nothing stands before."""
+    if not could_ever(job, pool):
+        return why_not_ever(job, pool)
+    return "None" if len(fitting(job, pool)) >= job.nodes else "Resources"
 
 
 class Row(NamedTuple):
@@ -98,9 +147,8 @@ def _running(c: Cluster, job: Job, now: int) -> Why:
 
 
 def _held(c: Cluster, job: Job, now: int) -> Why:
-    token = {"user": "JobHeldUser", "admin": "JobHeldAdmin", "system": "JobHeldSystem"}[
-        str(job.hold)
-    ]
+    assert job.hold is not None
+    token = _HOLDS[job.hold]
     sentence = f"it is held by {job.held_by}"
     if job.hold == "system":
         sentence = f"it was held after {job.node_fails} attempts were lost with their nodes"
@@ -111,14 +159,15 @@ def _held(c: Cluster, job: Job, now: int) -> Why:
 
 def _queued(c: Cluster, job: Job, now: int) -> Why:
     """It waits for nodes: say for which, and behind whom."""
-    pool = _pool(c, job.spec.pool)
+    pool = pool_view(c, job.spec.pool)
     mine = c.waiting[job.spec.pool][job.id]
     rows = _tally(mine, pool)
-    if sum(1 for n in pool.nodes if suits(mine, n)) < mine.nodes:
+    never = "" if could_ever(mine, pool) else why_not_ever(mine, pool)
+    if never == "BadConstraints":
         sentence = f"the pool {pool.name} no longer has {mine.nodes} nodes that suit it"
         advice = (f"Cancel it: jobledger cancel {job.id}; and ask for other nodes.",)
         return _answer(c, job, now, "BadConstraints", sentence, rows, advice)
-    if not could_ever(mine, pool):
+    if never:
         sentence = f"of the {mine.nodes} nodes it needs, too many are out of service"
         return _answer(c, job, now, "ReqNodeNotAvail", sentence, rows)
     ahead = [
@@ -130,19 +179,11 @@ def _queued(c: Cluster, job: Job, now: int) -> Why:
         noun = "job" if len(ahead) == 1 else "jobs"
         sentence = f"{len(ahead)} {noun} in the pool {pool.name} were submitted before it"
         return _answer(c, job, now, "Priority", sentence, rows, ahead=ahead)
-    free = sum(1 for n in pool.nodes if n.free and suits(mine, n))
-    if free >= mine.nodes and not mine.avoid:
+    free = len(fitting(mine, pool))
+    if free >= mine.nodes:
         return _answer(c, job, now, "None", "it starts with the planner's next pass", rows)
     sentence = f"it is next, and needs {mine.nodes} of the pool's nodes; {free} are free"
     return _answer(c, job, now, "Resources", sentence, rows)
-
-
-def _pool(c: Cluster, name: str) -> PoolView:
-    nodes = tuple(
-        NodeView(n, c.nodes[n].features, c.nodes[n].serves, c.nodes[n].free)
-        for n in sorted(c.pools.get(name, ()))
-    )
-    return PoolView(name, nodes, ())
 
 
 def _tally(job: Waiting, pool: PoolView) -> tuple[Row, ...]:

@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
 def wanted(
     c: Cluster, node_name: str, members_lost: frozenset[tuple[int, int]] = frozenset()
 ) -> list[Wanted]:
-    """The attempts of a node, in order; `members_lost`: those of which a member reported its end."""
+    """The attempts of a node, in order; `members_lost`: those a member of which has ended."""
     node = c.nodes.get(node_name)
     if node is None:
         return []

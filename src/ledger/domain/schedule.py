@@ -58,16 +58,17 @@ class Plan(NamedTuple):
 
 def view(c: Cluster, now: int) -> View:
     """Copy what a plan needs. Costs a reference a waiting job and a tuple a node."""
-    pools = []
-    for name in sorted(c.waiting):
-        if not c.waiting[name]:
-            continue
-        nodes = tuple(
-            NodeView(n, c.nodes[n].features, c.nodes[n].serves, c.nodes[n].free)
-            for n in c.pools.get(name, ())
-        )
-        pools.append(PoolView(name, nodes, tuple(c.waiting[name].values())))
+    pools = [pool_view(c, name) for name in sorted(c.waiting) if c.waiting[name]]
     return View(c.position, now, c.policy.number, tuple(pools))
+
+
+def pool_view(c: Cluster, name: str) -> PoolView:
+    """Copy one pool."""
+    nodes = tuple(
+        NodeView(n, c.nodes[n].features, c.nodes[n].serves, c.nodes[n].free)
+        for n in sorted(c.pools.get(name, ()))
+    )
+    return PoolView(name, nodes, tuple(c.waiting.get(name, {}).values()))
 
 
 def plan(v: View) -> Plan:
@@ -127,6 +128,11 @@ def _plan_pool(
 def suits(job: Waiting, node: NodeView) -> bool:
     """Has the node what the job asks for, and is it not one that the job excludes?"""
     return job.features <= node.features and node.name not in job.exclude
+
+
+def fitting(job: Waiting, pool: PoolView) -> list[NodeView]:
+    """The free nodes that the job could have now."""
+    return _without_avoided(job, [n for n in pool.nodes if n.free and suits(job, n)], pool)
 
 
 def could_ever(job: Waiting, pool: PoolView) -> bool:

@@ -56,7 +56,7 @@ def decide(c: Cluster, ask: Ask, cmd: Submit) -> Outcome:
     accepted, refused = _sift(c, user, cmd, tasks)
     if refused and not (cmd.each and accepted):
         raise refused[0][1]
-    specs = tuple(cmd.specs[i] for i in accepted) if refused else cmd.specs
+    specs = tuple(spec for i in accepted if not isinstance(spec := cmd.specs[i], str))
     items = tuple(accepted) if refused else None
     count = len(specs) if not cmd.array else tasks
     events = _events(c.next_job, user, specs, items, count, cmd)
@@ -90,6 +90,8 @@ def _sift(
     each = tasks if cmd.array else 1
     for i, spec in enumerate(cmd.specs):
         try:
+            if isinstance(spec, str):
+                raise Malformed(spec)
             check(c, spec)
             if (len(accepted) + 1) * each > room:
                 raise TooManyJobs(
