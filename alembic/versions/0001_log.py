@@ -71,15 +71,6 @@ POSTGRES = (
     FOR EACH STATEMENT EXECUTE FUNCTION blobs_refuse()
     """,
     "CREATE TABLE meta (key text PRIMARY KEY, value text NOT NULL)",
-    """
-    CREATE TABLE leader (
-        one boolean PRIMARY KEY DEFAULT true CHECK (one),
-        epoch bigint NOT NULL,
-        holder text NOT NULL,
-        since timestamptz NOT NULL,
-        renewed timestamptz NOT NULL
-    )
-    """,
 )
 
 

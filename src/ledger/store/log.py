@@ -74,13 +74,17 @@ class Log(Protocol):
         """
 
     def append_rows(self, rows: Sequence[Row], blobs: Mapping[str, bytes]) -> Head:
-        """Append stored rows of whole commits as they are (import, restore), chain checked."""
+        """Append stored rows of whole commits as they are (import, restore), chain checked.
+
+        No rows at all are allowed: then only blobs are stored. Raises `LogCorrupt` for rows that
+        do not go on from the head, and what `append` raises.
+        """
 
     def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
         """Every event behind `after` in order, of whole commits only, headers left out.
 
         `after` must be a commit's last position, or 0; `upto` ends at the last whole commit that
-        lies at or before it.
+        lies at or before it. Every commit is checked against the chain: `LogCorrupt`.
         """
 
     def rows(self, after: int = 0, upto: int | None = None) -> Iterator[Row]:
@@ -94,6 +98,9 @@ class Log(Protocol):
 
     def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Texts by digest; an erased or unknown one is absent."""
+
+    def all_blobs(self) -> Iterator[tuple[str, bytes]]:
+        """Every text beside the log with its digest, in the order of digests."""
 
     def wait(self, after: int, timeout: float) -> bool:
         """Wait until the head lies behind `after`; False when `timeout` seconds passed first."""

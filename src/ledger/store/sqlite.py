@@ -1,9 +1,9 @@
 """The log in one SQLite file: WAL, every commit synced, one connection that writes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -16,20 +16,11 @@ from eventsourcing.persistence import (
     Subscription,
 )
 
-from ledger.events import Recorded
-from ledger.store.bell import BUSY_S, Bell
-from ledger.store.chain import COMMIT_STREAM, EMPTY, Head, Row
-from ledger.store.commits import (
-    PAGE,
-    check_blobs,
-    check_rows,
-    commits,
-    draft_rows,
-    head_of,
-    recorded,
-    recorded_alone,
-)
-from ledger.store.log import AppendFailed, Draft, Fenced, LogUnavailable, StorageFull
+from ledger.store.bell import BUSY_S
+from ledger.store.chain import EMPTY, Head, Row
+from ledger.store.commits import check_fence, head_of
+from ledger.store.log import AppendFailed, Fenced, LogUnavailable, StorageFull
+from ledger.store.stored import LAST_HEADER, StoredLog
 
 library.sqlite3 = pysqlite3  # type: ignore[attr-defined]
 """Python's own SQLite may be one that can corrupt a WAL (3.7.0 to 3.51.2)."""
@@ -184,81 +175,52 @@ class SQLiteSubscription(ListenNotifySubscription[SQLiteRecorder]):
             self.stop()
 
 
-class SQLiteLog:
-    """`Log` over one file that the migrations have made. `write` opens it for appending.
+class SQLiteLog(StoredLog):
+    """`Log` over one file that the migrations have made. `write` opens it for appending."""
 
-    The fence is the head the file had when it was opened, then the head of the last append here:
-    whoever else appends ends this writer (`Fenced`).
-    """
+    position = "rowid"
 
     def __init__(self, path: Path, *, write: bool) -> None:
         self._reader = connect(path, "ro")
         self._watcher = connect(path, "ro")
         self._watching = Lock()
         self._seen_version = self._seen_position = 0
-        self._bell = Bell()
+        self._recorder = SQLiteRecorder(Datastore(path)) if write else None
         try:
-            self._incarnation: str = self._reader.execute(
-                "SELECT value FROM meta WHERE key = 'incarnation'"
-            ).fetchone()[0]
+            super().__init__(write=write)
         except pysqlite3.Error as error:
             raise LogUnavailable(f"{path} is not a jobledger log: {error}") from error
-        self._recorder = SQLiteRecorder(Datastore(path)) if write else None
-        self._fence = self.head()
-        self._failed = False
 
-    @property
-    def incarnation(self) -> str:
-        return self._incarnation
+    def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        found = self._reader.execute(query.replace("{position}", self.position), parameters)
+        return list(found.fetchall())
 
-    def head(self) -> Head:
-        return _head(self._reader)
-
-    def append(self, drafts: Sequence[Draft]) -> Head:
-        rows, head = draft_rows(self._fence, drafts)
-        blobs: dict[str, bytes] = {}
-        for draft in drafts:
-            blobs.update(draft.blobs)
-        return self._write(rows, head, blobs)
-
-    def append_rows(self, rows: Sequence[Row], blobs: Mapping[str, bytes]) -> Head:
-        return self._write(rows, check_rows(self._fence, rows), blobs)
-
-    def _write(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> Head:
-        if self._recorder is None or self._failed:
-            raise AppendFailed("this log was opened for reading, or has failed before")
-        check_blobs(blobs)
-        self._failed = True  # until the end is known
+    def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
+        assert self._recorder is not None
+        self._failed = True  # until the opposite is known
         with self._recorder.datastore.get_connection(commit=True) as connection:
             cursor = connection.cursor().sqlite_cursor
             try:
                 self._transact(cursor, rows, blobs)
             except pysqlite3.IntegrityError as error:
                 _roll_back(cursor)
-                raise Fenced("another writer has appended the same rows") from error
+                raise Fenced(f"another writer has appended these positions: {error}") from error
             except pysqlite3.Error as error:
-                if self._proved_full(cursor, error):
-                    self._failed = False
-                    raise StorageFull(f"no room for the log: {error}") from error
-                raise AppendFailed(f"the append failed: {error}") from error
+                self._failed = not self._proved_full(cursor, error)
+                if self._failed:
+                    raise AppendFailed(f"the append failed: {error}") from error
+                raise StorageFull(f"no room for the log: {error}") from error
             except BaseException:
                 _roll_back(cursor)
                 raise
-        self._fence, self._failed = head, False
-        self._bell.ring(head.position)
-        return head
+        self._failed = False
 
     def _transact(
         self, cursor: pysqlite3.Cursor, rows: Sequence[Row], blobs: Mapping[str, bytes]
     ) -> None:
         assert self._recorder is not None
         cursor.execute("BEGIN IMMEDIATE")
-        now = _head(cursor)
-        if now != self._fence:
-            raise Fenced(
-                f"another writer has appended commit {now.commit} in epoch {now.epoch}; "
-                f"this one knows the log up to commit {self._fence.commit}"
-            )
+        check_fence(self._fence, _head(cursor))
         self._recorder.insert_rows(cursor, rows)
         if blobs:
             cursor.executemany("INSERT OR IGNORE INTO blobs VALUES (?,?)", blobs.items())
@@ -267,8 +229,8 @@ class SQLiteLog:
     def _proved_full(self, cursor: pysqlite3.Cursor, error: pysqlite3.Error) -> bool:
         """Whether there was no room, the transaction is rolled back and the header is absent.
 
-        SQLite reports `SQLITE_FULL` from a write; the frame that marks a commit is the last one
-        written. So this error, from whichever statement, means that the mark is not in the file.
+        SQLite reports `SQLITE_FULL` from a write, and the frame that marks a commit is the last
+        one written: so this error, from whichever statement, means that the mark is not on disk.
         """
         if error.sqlite_errorcode != pysqlite3.SQLITE_FULL:
             return False
@@ -277,59 +239,6 @@ class SQLiteLog:
             return _head(cursor) == self.head() == self._fence
         except pysqlite3.Error:
             return False
-
-    def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
-        start = EMPTY if after == 0 else self.commit_at(after)
-        if start is None:
-            raise ValueError(f"no commit ends at position {after}")
-        found = commits(start, self._pages(after, upto), whole=upto is None)
-        return (event for commit in found for event in recorded(commit, self._incarnation))
-
-    def rows(self, after: int = 0, upto: int | None = None) -> Iterator[Row]:
-        return (Row._make(row) for page in self._pages(after, upto) for row in page)
-
-    def _pages(self, after: int, upto: int | None) -> Iterator[list[Row]]:
-        """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
-        last: int = self._reader.execute("SELECT max(rowid) FROM stored_events").fetchone()[0] or 0
-        last = last if upto is None else min(last, upto)
-        query = f"SELECT {COLUMNS} FROM stored_events WHERE rowid > ? AND rowid <= ? ORDER BY rowid"  # noqa: S608
-        while after < last:
-            end = min(after + PAGE, last)
-            yield cast("list[Row]", self._reader.execute(query, (after, end)).fetchall())
-            after = end
-
-    def read_stream(self, stream: str, after: int = 0) -> Iterator[Recorded]:
-        query = f"""
-            SELECT {COLUMNS}, (
-                SELECT h.state FROM stored_events AS h
-                WHERE h.originator_id = '{COMMIT_STREAM}' AND h.rowid < e.rowid
-                ORDER BY h.rowid DESC LIMIT 1
-            ) FROM stored_events AS e
-            WHERE originator_id = ? AND originator_version > ?
-            ORDER BY originator_version LIMIT {PAGE}
-        """  # noqa: S608
-        while page := self._reader.execute(query, (stream, after)).fetchall():
-            for *row, header in page:
-                yield recorded_alone(Row._make(row), header, self._incarnation)
-            after = page[-1][0]
-
-    def commit_at(self, position: int) -> Head | None:
-        found = self._reader.execute(
-            "SELECT state FROM stored_events WHERE originator_id = ? AND rowid <= ? "
-            "ORDER BY rowid DESC LIMIT 1",
-            (COMMIT_STREAM, position),
-        ).fetchone()
-        head = head_of(found[0]) if found else EMPTY
-        return head if found and head.position == position else None
-
-    def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        for start in range(0, len(digests), 500):
-            some = digests[start : start + 500]
-            marks = ",".join("?" * len(some))
-            query = f"SELECT sha256, bytes FROM blobs WHERE sha256 IN ({marks})"  # noqa: S608
-            found.update(self._reader.execute(query, some))
-        return found
 
     def wait(self, after: int, timeout: float) -> bool:
         return self._bell.wait(after, timeout, self._look)
@@ -343,9 +252,6 @@ class SQLiteLog:
                 self._seen_position = found[0] or 0
             return self._seen_position
 
-    def interrupt(self) -> None:
-        self._bell.interrupt()
-
     def close(self) -> None:
         self.interrupt()
         with self._watching:
@@ -355,12 +261,8 @@ class SQLiteLog:
             self._recorder.datastore.close()
 
 
-def _head(source: pysqlite3.Connection | pysqlite3.Cursor) -> Head:
-    found = source.execute(
-        "SELECT state FROM stored_events WHERE originator_id = ? "
-        "ORDER BY originator_version DESC LIMIT 1",
-        (COMMIT_STREAM,),
-    ).fetchone()
+def _head(cursor: pysqlite3.Cursor) -> Head:
+    found = cursor.execute(LAST_HEADER).fetchone()
     return head_of(found[0]) if found else EMPTY
 
 

@@ -1,0 +1,85 @@
+"""What has been computed from the log up to a position, kept so that it need not be again.
+
+A checkpoint is never trusted: it counts only if the log confirms its position and hash, its own
+digest holds, and the reader's state version is the one that wrote it. Otherwise it is ignored
+aloud, and the log is read from further back.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from ledger.store.chain import Head
+from ledger.store.log import Log
+
+KEPT = 2
+SUFFIX = ".checkpoint"
+
+_logger = logging.getLogger(__name__)
+
+
+class Label(msgspec.Struct, frozen=True):
+    """The first line of a checkpoint's file; the payload follows."""
+
+    position: int
+    hash: str
+    state_version: int
+    sha256: str
+
+
+_label = msgspec.json.Decoder(Label).decode
+
+
+def save(
+    directory: Path, position: int, commit_hash: str, state_version: int, payload: bytes
+) -> Path:
+    """Keep a checkpoint, durable when this returns, and drop all but the two newest."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    label = Label(position, commit_hash, state_version, sha256(payload).hexdigest())
+    path = directory / f"{position:020d}{SUFFIX}"
+    unfinished = directory / "unfinished"
+    with unfinished.open("wb") as file:
+        file.write(msgspec.json.encode(label) + b"\n")
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    for old in list(_newest_first(directory))[KEPT:]:
+        old.unlink()
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return path
+
+
+def load(directory: Path, log: Log, state_version: int) -> tuple[Head, bytes] | None:
+    """The newest checkpoint that the log confirms, with its commit; None if there is none."""
+    for path in _newest_first(directory):
+        try:
+            return _confirmed(path, log, state_version)
+        except (ValueError, OSError, msgspec.MsgspecError) as error:
+            _logger.warning("checkpoint %s ignored: %s", path.name, error)
+    return None
+
+
+def _confirmed(path: Path, log: Log, state_version: int) -> tuple[Head, bytes]:
+    first, _, payload = path.read_bytes().partition(b"\n")
+    label = _label(first)
+    if label.state_version != state_version:
+        raise ValueError(f"made for state version {label.state_version}, not {state_version}")
+    if sha256(payload).hexdigest() != label.sha256:
+        raise ValueError("its payload is not what its label says")
+    head = log.commit_at(label.position)
+    if head is None or head.hash != label.hash:
+        raise ValueError(f"the log has another commit at position {label.position}")
+    return head, payload
+
+
+def _newest_first(directory: Path) -> Iterator[Path]:
+    return iter(sorted(directory.glob(f"*{SUFFIX}"), reverse=True))

@@ -1,0 +1,326 @@
+"""The log in PostgreSQL: one writer behind a table lock, no wait without an end."""
+
+import select
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from os import close, pipe, write
+from threading import Lock, Thread
+from typing import Any
+
+import psycopg
+from eventsourcing import postgres as library
+from eventsourcing.persistence import StoredEvent
+from psycopg import Connection, Cursor
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composed, Identifier
+
+from ledger.store.bell import Bell
+from ledger.store.chain import EMPTY, Head, Row
+from ledger.store.commits import check_fence, head_of
+from ledger.store.log import AppendFailed, Fenced, LogUnavailable, StorageFull
+from ledger.store.session import connect, parameters
+from ledger.store.stored import LAST_HEADER, StoredLog
+
+CHUNK_ROWS = 1000
+CHUNK_BYTES = 1 << 20
+RESOLVE_S = 10.0
+"""How long an append may look for what became of a commit whose answer was lost."""
+RETRY_S = 0.1
+RETRY_MOST_S = 5.0
+LOOK_EVERY_S = 1.0
+
+
+class Datastore(library.PostgresDatastore):
+    """The library's datastore with our session settings, text ids and no composite types."""
+
+    def __init__(self, url: str, schema: str, pool_size: int = 1) -> None:
+        super().__init__(
+            "",
+            "",
+            "",
+            "",
+            "",
+            schema=schema,
+            originator_id_type="text",
+            pool_size=pool_size,
+            max_overflow=10,
+            lock_timeout=5,
+            idle_in_transaction_session_timeout=2,
+        )
+        self.pool.kwargs = {**parameters(url), "row_factory": dict_row}
+
+    def register_type_adapters(self) -> None:
+        """None: rows are inserted as plain arrays."""
+
+
+class PostgresRecorder(library.PostgresApplicationRecorder):
+    """The library's recorder with positions of ours, taken under its lock, and no retries.
+
+    It knows nothing of headers. Its table is made by the migrations.
+    """
+
+    def __init__(
+        self, datastore: library.PostgresDatastore, *, events_table_name: str = "stored_events"
+    ) -> None:
+        super().__init__(datastore, events_table_name=events_table_name)
+        if datastore.enable_db_functions:
+            raise ValueError("POSTGRES_ENABLE_DB_FUNCTIONS loses events: turn it off")
+        self.sql_create_statements: list[Composed] = []
+        self._insert_rows = SQL(
+            "INSERT INTO {schema}.{table} "
+            "(notification_id, originator_id, originator_version, topic, state) SELECT * FROM "
+            "unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::bytea[])"
+        ).format(schema=Identifier(datastore.schema), table=Identifier(events_table_name))
+
+    def insert_rows(self, cursor: Cursor[Any], rows: Sequence[Row]) -> None:
+        """Insert rows at the positions they carry, some at a time, never in pipeline mode."""
+        for chunk in chunks(rows):
+            columns = [list(column) for column in zip(*chunk, strict=True)]
+            cursor.execute(self._insert_rows, columns, binary=True)
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+        """Insert events behind the last one, in one transaction; their positions."""
+        with self.datastore.transaction(commit=True) as cursor:
+            self._lock_table(cursor)
+            self._notify_channel(cursor)
+            cursor.execute(self.max_notification_id_statement)
+            last = cursor.fetchone()
+            assert last is not None
+            rows = [
+                Row(position, str(e.originator_id), e.originator_version, e.topic, e.state)
+                for position, e in enumerate(stored_events, (last["max"] or 0) + 1)
+            ]
+            self.insert_rows(cursor, rows)
+        return [row.position for row in rows]
+
+
+def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows in pieces of at most 1,000 and, but for a single larger row, a megabyte."""
+    start = size = 0
+    for index, row in enumerate(rows):
+        if index > start and (index - start == CHUNK_ROWS or size + len(row.data) > CHUNK_BYTES):
+            yield rows[start:index]
+            start, size = index, 0
+        size += len(row.data)
+    if start < len(rows):
+        yield rows[start:]
+
+
+class PostgresLog(StoredLog):
+    """`Log` over the tables that the migrations have made in the URL's first schema.
+
+    `resolve_s` bounds the search for the outcome of a commit whose answer was lost.
+    """
+
+    position = "notification_id"
+
+    def __init__(self, url: str, *, write: bool, resolve_s: float = RESOLVE_S) -> None:
+        self._url = url
+        self._resolve_s = resolve_s
+        self._reader = connect(url, read_only=True)
+        schema = self._reader.execute("SELECT current_schema()").fetchone()
+        self._recorder = PostgresRecorder(Datastore(url, schema[0] if schema else "public"))
+        self._writer: Connection[Any] | None = None
+        self._listener: Listener | None = None
+        self._starting = Lock()
+        self._warned: list[str] = []
+        try:
+            if write:
+                self._writer = self._connect_writer()
+            super().__init__(write=write)
+        except psycopg.Error as error:
+            self.close()
+            raise LogUnavailable(f"this database holds no jobledger log: {error}") from error
+        except LogUnavailable:
+            self.close()
+            raise
+
+    def _connect_writer(self) -> Connection[Any]:
+        connection = connect(self._url)
+        connection.add_notice_handler(self._noticed)
+        return connection
+
+    def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warned.append(notice.message_primary or "")
+
+    def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        query = query.replace("{position}", self.position).replace("?", "%s")
+        try:
+            return self._fetch_once(query, parameters)
+        except psycopg.OperationalError:
+            if not self._reader.closed:
+                raise
+        self._reader = connect(self._url, read_only=True)
+        return self._fetch_once(query, parameters)
+
+    def _fetch_once(self, query: str, parameters: Sequence[Any]) -> list[Any]:
+        return self._reader.cursor(binary=True).execute(query, parameters).fetchall()
+
+    def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
+        assert self._writer is not None
+        self._failed = True  # until the opposite is known
+        self._warned.clear()
+        try:
+            self._transact(self._writer, rows, blobs)
+        except Fenced:
+            self._writer.execute("ROLLBACK")
+            raise
+        except psycopg.errors.UniqueViolation as error:
+            self._writer.execute("ROLLBACK")
+            raise Fenced(f"another writer has appended these positions: {error}") from error
+        except psycopg.Error as error:
+            if self._writer.closed:
+                self._writer = self._resolve(head, error)
+            else:
+                self._failed = not self._proved_full(self._writer, error)
+                kind = AppendFailed if self._failed else StorageFull
+                raise kind(f"the append failed: {error}") from error
+        self._check_warnings()
+        self._failed = False
+
+    def _transact(
+        self, writer: Connection[Any], rows: Sequence[Row], blobs: Mapping[str, bytes]
+    ) -> None:
+        cursor = writer.cursor()
+        check_fence(self._fence, self._locked_head(cursor))
+        self._recorder.insert_rows(cursor, rows)
+        for digest, text in blobs.items():
+            cursor.execute(
+                "INSERT INTO blobs VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, text)
+            )
+        self._commit(cursor)
+
+    def _locked_head(self, cursor: Cursor[Any]) -> Head:
+        """Begin a transaction, wait for every writer before us to be over, and read the head."""
+        table = Identifier(self._recorder.datastore.schema, self._recorder.events_table_name)
+        cursor.execute(
+            SQL("BEGIN; LOCK TABLE {} IN EXCLUSIVE MODE; NOTIFY {}; {}").format(
+                table, Identifier(self._recorder.channel_name), SQL(LAST_HEADER)
+            ),
+            prepare=False,
+        )
+        while cursor.nextset():
+            pass
+        found = cursor.fetchone()
+        return head_of(found[0]) if found else EMPTY
+
+    def _commit(self, cursor: Cursor[Any]) -> None:
+        cursor.execute("COMMIT")
+        if cursor.statusmessage != "COMMIT":
+            raise AppendFailed(f"the server answered COMMIT with {cursor.statusmessage}")
+
+    def _check_warnings(self) -> None:
+        """The server warns when it stops waiting for the synchronous standby: no promise then."""
+        if self._warned:
+            raise AppendFailed(f"the commit is not known to be durable: {self._warned[0]}")
+
+    def _resolve(self, head: Head, lost: psycopg.Error) -> Connection[Any]:
+        """A new connection, once it is proved that the doubtful append is in the log.
+
+        Raises `AppendFailed` if it is not, or if that can't be found out in time.
+        """
+        self._check_warnings()
+        deadline = time.monotonic() + self._resolve_s
+        while True:
+            try:
+                writer = self._connect_writer()
+                now = self._proved_head(writer)
+                break
+            except (psycopg.Error, LogUnavailable) as error:
+                if time.monotonic() > deadline:
+                    raise AppendFailed(
+                        f"the connection was lost during an append ({lost}), and what became of "
+                        f"it can't be found out: {error}"
+                    ) from error
+                time.sleep(RETRY_S)
+        self._check_warnings()
+        if now != head:
+            writer.close()
+            raise AppendFailed(
+                f"the connection was lost during an append ({lost}); the log ends with commit "
+                f"{now.commit}, not with this one"
+            )
+        return writer
+
+    def _proved_head(self, writer: Connection[Any]) -> Head:
+        """The head behind the append lock, as durable as the server makes its own commits.
+
+        The message is written to the server's log of writes only: it makes this transaction one
+        that is flushed, and waited for on a synchronous standby, after the doubtful one.
+        """
+        cursor = writer.cursor()
+        now = self._locked_head(cursor)
+        cursor.execute("SELECT pg_logical_emit_message(true, 'jobledger', 'head')")
+        self._commit(cursor)
+        return now
+
+    def _proved_full(self, writer: Connection[Any], error: psycopg.Error) -> bool:
+        """Whether the disk was full before COMMIT and the rolled back transaction left nothing."""
+        if not isinstance(error, psycopg.errors.DiskFull):
+            return False
+        try:
+            writer.execute("ROLLBACK")
+            return self.head() == self._fence
+        except psycopg.Error:
+            return False
+
+    def wait(self, after: int, timeout: float) -> bool:
+        with self._starting:
+            if self._listener is None:
+                self._listener = Listener(self._url, self._recorder.channel_name, self._bell)
+        return self._bell.wait(after, timeout)
+
+    def close(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                connection.close()
+        self._recorder.datastore.close()
+
+
+class Listener:
+    """Rings a bell whenever the log has grown: told by NOTIFY, and by looking every second.
+
+    It outlives its connection: it connects again, ever more slowly up to five seconds.
+    """
+
+    def __init__(self, url: str, channel: str, bell: Bell) -> None:
+        self._url, self._channel, self._bell = url, channel, bell
+        self._ended, self._end = pipe()
+        self._thread = Thread(target=self._run, name="postgres-listener", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and its connection."""
+        write(self._end, b".")
+        self._thread.join()
+        close(self._end)
+        close(self._ended)
+
+    def _run(self) -> None:
+        pause = RETRY_S
+        while True:
+            try:
+                with connect(self._url, read_only=True) as connection:
+                    connection.execute(SQL("LISTEN {}").format(Identifier(self._channel)))
+                    pause = RETRY_S
+                    while not self._heard(connection):
+                        pass
+                    return
+            except (psycopg.Error, LogUnavailable):
+                if select.select([self._ended], [], [], pause)[0]:
+                    return
+                pause = min(2 * pause, RETRY_MOST_S)
+
+    def _heard(self, connection: Connection[Any]) -> bool:
+        """Look once and wait for news; whether it was the news that this is the end."""
+        found = connection.execute("SELECT max(notification_id) FROM stored_events").fetchone()
+        self._bell.ring(found[0] or 0 if found else 0)
+        for _ in connection.notifies(timeout=0):
+            return False
+        ready, _, _ = select.select([connection.fileno(), self._ended], [], [], LOOK_EVERY_S)
+        for _ in connection.notifies(timeout=0):
+            pass
+        return self._ended in ready

@@ -1,0 +1,158 @@
+"""What a log does alike on both databases: the queries that read it, and the shape of an append."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from ledger.events import Recorded
+from ledger.store.bell import Bell
+from ledger.store.chain import EMPTY, Head, Row
+from ledger.store.commits import (
+    PAGE,
+    check_blobs,
+    check_rows,
+    commits,
+    draft_rows,
+    head_of,
+    recorded,
+    recorded_alone,
+)
+from ledger.store.log import AppendFailed, Draft
+
+BLOBS_AT_ONCE = 500
+
+
+class StoredLog(ABC):
+    """`Log` over the table `stored_events`, whose position column and marks differ.
+
+    The fence is the head the log had when it was opened for writing, then the head of the last
+    append here: whoever else appends ends this writer (`Fenced`).
+    """
+
+    position: ClassVar[str]
+
+    def __init__(self, *, write: bool) -> None:
+        self._bell = Bell()
+        self._write = write
+        self._failed = False
+        self._incarnation: str = self._fetch("SELECT value FROM meta WHERE key = 'incarnation'")[0][
+            0
+        ]
+        self._fence = self.head()
+
+    @abstractmethod
+    def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Rows of a reading query, in which {position} and ? stand for what differs."""
+
+    @abstractmethod
+    def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
+        """Put rows into the log in one durable transaction, if its head is still the fence.
+
+        Raises `Fenced`, `StorageFull` or `AppendFailed`.
+        """
+
+    @property
+    def incarnation(self) -> str:
+        return self._incarnation
+
+    def append(self, drafts: Sequence[Draft]) -> Head:
+        rows, head = draft_rows(self._fence, drafts)
+        blobs: dict[str, bytes] = {}
+        for draft in drafts:
+            blobs.update(draft.blobs)
+        return self._append(rows, head, blobs)
+
+    def append_rows(self, rows: Sequence[Row], blobs: Mapping[str, bytes]) -> Head:
+        return self._append(rows, check_rows(self._fence, rows), blobs)
+
+    def _append(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> Head:
+        if not self._write or self._failed:
+            raise AppendFailed("this log was opened for reading only, or has failed before")
+        check_blobs(blobs)
+        if rows or blobs:
+            self._insert(rows, head, blobs)
+            self._fence = head
+            self._bell.ring(head.position)
+        return head
+
+    def head(self) -> Head:
+        found = self._fetch(LAST_HEADER)
+        return head_of(found[0][0]) if found else EMPTY
+
+    def commit_at(self, position: int) -> Head | None:
+        found = self._fetch(HEADER_BEFORE, (position,))
+        head = head_of(found[0][0]) if found else EMPTY
+        return head if found and head.position == position else None
+
+    def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
+        start = EMPTY if after == 0 else self.commit_at(after)
+        if start is None:
+            raise ValueError(f"no commit ends at position {after}")
+        found = commits(start, self._pages(after, upto), whole=upto is None)
+        return (event for commit in found for event in recorded(commit, self._incarnation))
+
+    def rows(self, after: int = 0, upto: int | None = None) -> Iterator[Row]:
+        return (Row._make(row) for page in self._pages(after, upto) for row in page)
+
+    def _last_position(self) -> int:
+        return self._fetch("SELECT max({position}) FROM stored_events")[0][0] or 0
+
+    def _pages(self, after: int, upto: int | None) -> Iterator[list[Row]]:
+        """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
+        last = self._last_position() if upto is None else min(self._last_position(), upto)
+        while after < last:
+            end = min(after + PAGE, last)
+            page = self._fetch(PAGE_OF_ROWS, (after, end))
+            yield cast("list[Row]", page)
+            after = end
+
+    def read_stream(self, stream: str, after: int = 0) -> Iterator[Recorded]:
+        while page := self._fetch(PAGE_OF_STREAM, (stream, after, PAGE)):
+            for *row, header in page:
+                yield recorded_alone(Row._make(row), header, self._incarnation)
+            after = page[-1][0]
+
+    def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        for start in range(0, len(digests), BLOBS_AT_ONCE):
+            some = digests[start : start + BLOBS_AT_ONCE]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT sha256, bytes FROM blobs WHERE sha256 IN ({marks})"  # noqa: S608
+            found.update(self._fetch(query, some))
+        return found
+
+    def all_blobs(self) -> Iterator[tuple[str, bytes]]:
+        after = ""
+        while page := self._fetch(PAGE_OF_BLOBS, (after, BLOBS_AT_ONCE)):
+            yield from page
+            after = page[-1][0]
+
+    def interrupt(self) -> None:
+        self._bell.interrupt()
+
+
+LAST_HEADER = (
+    "SELECT state FROM stored_events WHERE originator_id = 'commit' "
+    "ORDER BY originator_version DESC LIMIT 1"
+)
+
+HEADER_BEFORE = (
+    "SELECT state FROM stored_events WHERE originator_id = 'commit' AND {position} <= ? "
+    "ORDER BY {position} DESC LIMIT 1"
+)
+
+PAGE_OF_ROWS = (
+    "SELECT {position}, originator_id, originator_version, topic, state "
+    "FROM stored_events WHERE {position} > ? AND {position} <= ? ORDER BY {position}"
+)
+
+PAGE_OF_STREAM = (
+    "SELECT {position}, originator_id, originator_version, topic, state, ("
+    "SELECT h.state FROM stored_events AS h "
+    "WHERE h.originator_id = 'commit' AND h.{position} < e.{position} "
+    "ORDER BY h.{position} DESC LIMIT 1) "
+    "FROM stored_events AS e WHERE originator_id = ? AND originator_version > ? "
+    "ORDER BY originator_version LIMIT ?"
+)
+
+PAGE_OF_BLOBS = "SELECT sha256, bytes FROM blobs WHERE sha256 > ? ORDER BY sha256 LIMIT ?"
