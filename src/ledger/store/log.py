@@ -96,6 +96,9 @@ class Log(Protocol):
     def commit_at(self, position: int) -> Head | None:
         """The head as it was at the commit that ends at `position`; None if none ends there."""
 
+    def commit_before(self, position: int) -> int:
+        """Where the last whole commit at or before any position ends; 0 if there is none."""
+
     def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
         """Texts by digest; an erased or unknown one is absent."""
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 
 from ledger.events import Recorded
 from ledger.store.bell import Bell
-from ledger.store.chain import EMPTY, Head, Row
+from ledger.store.chain import EMPTY, Head, Row, decode_header
 from ledger.store.commits import (
     PAGE,
     check_blobs,
@@ -83,6 +83,14 @@ class StoredLog(ABC):
         found = self._fetch(HEADER_BEFORE, (position,))
         head = head_of(found[0][0]) if found else EMPTY
         return head if found and head.position == position else None
+
+    def commit_before(self, position: int) -> int:
+        found = self._fetch(HEADER_BEFORE, (position,))
+        if not found:
+            return 0
+        header = decode_header(found[0][0])
+        end = header.first + header.count
+        return end if end <= position else header.first - 1
 
     def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
         start = EMPTY if after == 0 else self.commit_at(after)

@@ -15,7 +15,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from ledger.store.chain import COMMIT_STREAM, EMPTY, Head, Row
-from ledger.store.commits import PAGE
+from ledger.store.commits import PAGE, check_blobs
 from ledger.store.log import Log, LogCorrupt, LogFailure, LogUnavailable
 
 FORMAT = "jobledger-log"
@@ -116,7 +116,7 @@ def _import_rows(
     rows: list[Row] = []
     number, line = 1, b""
     for number, line in numbered:
-        if not line.startswith(b"["):
+        if line.startswith((b'{"blob":', b'{"rows":')):
             break
         position, stream, version, name, data = _decoded(_row, line, number)
         if position != number - 1:
@@ -147,14 +147,15 @@ def _import_blobs(
     while line.startswith(b'{"blob":') and size < BLOB_BYTES_AT_ONCE:
         found = _decoded(_blob, line, number)
         blobs[found.blob] = _bytes(found.data)
+        try:
+            check_blobs({found.blob: blobs[found.blob]})
+        except ValueError as error:
+            raise ImportRefused(str(error), number) from error
         size += len(blobs[found.blob])
         number, line = next(numbered, (number + 1, b""))
     if not blobs:
         raise ImportRefused("neither a blob nor the end", number)
-    try:
-        log.append_rows([], blobs)
-    except ValueError as error:
-        raise ImportRefused(str(error), number - 1) from error
+    log.append_rows([], blobs)
     return number, line, len(blobs)
 
 

@@ -1,0 +1,54 @@
+"""Two writers: the second one writes nothing, on both databases."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ledger.store.log import AppendFailed, Fenced, LogCorrupt
+from ledger.store.verify import verify
+from places import Place, draft, job_held
+
+
+def test_a_writer_that_was_overtaken_writes_nothing(place: Place) -> None:
+    old, new = place.open(), place.open()
+    old.append([draft(job_held(1), epoch=1)])
+    newer = place.open()
+    newer.append([draft(job_held(2), epoch=2)])
+    before = list(newer.rows())
+    for overtaken in (old, new):
+        with pytest.raises(Fenced, match="another writer has appended"):
+            overtaken.append([draft(job_held(3), epoch=2)])
+    assert list(newer.rows()) == before
+    assert newer.append([draft(job_held(4), epoch=2)]).commit == 3
+    for log in (old, new, newer):
+        log.close()
+
+
+def test_stored_rows_are_fenced_too(place: Place) -> None:
+    source = place.open()
+    source.append([draft(job_held(1))])
+    rows = list(source.rows())
+    with pytest.raises(LogCorrupt):
+        source.append_rows(rows, {})
+    source.close()
+
+
+def test_writers_that_race_leave_one_unbroken_chain(place: Place) -> None:
+    def write(number: int) -> int:
+        log = place.open()
+        done = 0
+        try:
+            for _ in range(20):
+                log.append([draft(job_held(number))])
+                done += 1
+        except (Fenced, AppendFailed):
+            pass
+        log.close()
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(write, range(4)))
+    log = place.open(write=False)
+    assert verify(log).head.commit == sum(done) >= 20
+    assert [sum(e.stream == f"job-{n}" for e in log.read()) for n in range(4)] == done
+    log.close()
