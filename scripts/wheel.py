@@ -19,11 +19,15 @@ NEEDED = ("ledger/store/migrations/env.py", "ledger/py.typed", "ledger_projectio
 PROOF = """
 import pathlib, sys
 import ledger, ledger_projections
-from importlib.metadata import distribution, entry_points
+from importlib.metadata import entry_points
 for package in (ledger, ledger_projections):
     assert package.__file__.startswith(sys.prefix), f"{package.__file__} is not the wheel's"
 for point in entry_points(group="jobledger.projections"):
     point.load()
+from ledger.store.location import db_upgrade, open_log
+data = pathlib.Path("data")
+db_upgrade(data, None)
+open_log(data, None, write=False).close()
 """
 
 

@@ -1,0 +1,65 @@
+"""What an older or newer release wrote is read as far as it can be, and refused where it can't."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger.codec import BrokenEvent, Codec, Raw, UnknownEvent
+from ledger.events import Envelope, JobHeld, NodeRetired
+
+ENVELOPE = Envelope(by="alice", request="r1")
+
+
+def first_to_second(old: Raw) -> tuple[str, Raw]:
+    """An event that called its node `host`."""
+    return "test.retired.v2", {"node": old["host"], "why": old.get("why", "")}
+
+
+def second_to_now(old: Raw) -> tuple[str, Raw]:
+    """An event that called its reason `why`."""
+    return "node.retired.v1", {"node": old["node"], "reason": old["why"]}
+
+
+UPCASTERS = {"test.retired.v1": first_to_second, "test.retired.v2": second_to_now}
+
+
+def stored(**fields: object) -> bytes:
+    """The bytes of an event as some release might have written them."""
+    return msgspec.json.encode({"by": "alice", "request": "r1", "event": fields})
+
+
+def test_what_was_written_is_read_back() -> None:
+    held = JobHeld(job=1, user="alice", account="a", pool="p", kind="user")
+    codec = Codec()
+    assert codec.decode(held.name, codec.encode(held, ENVELOPE)) == (held, ENVELOPE)
+
+
+def test_an_old_event_is_brought_up_to_date_step_by_step() -> None:
+    codec = Codec(upcasters=UPCASTERS)
+    now = (NodeRetired(node="n1", reason="age"), ENVELOPE)
+    assert codec.decode("test.retired.v1", stored(host="n1", why="age")) == now
+    assert codec.decode("test.retired.v2", stored(node="n1", why="age")) == now
+    assert codec.decode("node.retired.v1", stored(node="n1", reason="age")) == now
+
+
+def test_fields_of_a_newer_release_are_ignored() -> None:
+    data = stored(node="n1", reason="age", colour="red")
+    assert Codec().decode("node.retired.v1", data).event == NodeRetired(node="n1", reason="age")
+
+
+def test_an_event_of_a_newer_release_is_refused_by_name() -> None:
+    with pytest.raises(UnknownEvent, match=r"'node\.painted\.v1'.*newer"):
+        Codec().decode("node.painted.v1", stored(node="n1"))
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"event":{}}', b'{"event":{"node":1}}', b"\xff"])
+def test_bytes_that_are_not_the_event_are_refused(data: bytes) -> None:
+    with pytest.raises(BrokenEvent, match=r"node\.retired\.v1"):
+        Codec().decode("node.retired.v1", data)
+
+
+@pytest.mark.parametrize("fields", [{"node": "\ud800"}, {"node": 7}])
+def test_what_would_not_be_read_back_is_not_written(fields: dict[str, Any]) -> None:
+    with pytest.raises(BrokenEvent):
+        Codec().encode(NodeRetired(**fields), ENVELOPE)
