@@ -168,7 +168,7 @@ def _queued(c: Cluster, job: Job, now: int) -> Why:
         advice = (f"Cancel it: jobledger cancel {job.id}; and ask for other nodes.",)
         return _answer(c, job, now, "BadConstraints", sentence, rows, advice)
     if never:
-        sentence = f"of the {mine.nodes} nodes it needs, too many are out of service"
+        sentence = f"too many of the {pool.name} nodes that suit it are out of service"
         return _answer(c, job, now, "ReqNodeNotAvail", sentence, rows)
     ahead = [
         w

@@ -1,0 +1,1 @@
+"""HTTP under `/v1`: what may be sent, who may send it, and what is answered."""

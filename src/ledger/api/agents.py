@@ -1,0 +1,132 @@
+"""Routes for agents: joining, the one long poll, and what jobs print."""
+
+import asyncio
+import re
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from ledger.api import bodies
+from ledger.api.auth import Who
+from ledger.api.models import NAME
+from ledger.commands import Enrol
+from ledger.domain.errors import Forbidden, Malformed, NotJson
+from ledger.domain.state import Cluster
+from ledger.master.identity import make_token
+from ledger.wire import EnrolReply, EnrolRequest, SyncRequest
+
+router = APIRouter(prefix="/v1/agents", tags=["agents"])
+
+_name = re.compile(NAME)
+_encode = msgspec.json.Encoder().encode
+_decode_sync = msgspec.json.Decoder(SyncRequest).decode
+_decode_enrol = msgspec.json.Decoder(EnrolRequest).decode
+_JSON: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+_BYTES: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.post("/{node}/enrol", status_code=201, openapi_extra=_JSON)
+async def enrol(who: Who, node: str) -> Response:
+    """Let a machine join as `node`; the answer holds its own token, once (wire.EnrolReply)."""
+    who.demand("node.enrol", node)
+    if not _name.match(node):
+        raise Malformed(f"{node[:64]!r} is no name for a node.")
+    asked = _decoded(_decode_enrol, await bodies.body(who.request))
+    for label in (asked.pool, *asked.features):
+        if not _name.match(label):
+            raise Malformed(f"{label[:64]!r} is no name for a pool or a feature.")
+    for line in (asked.serial, asked.rack, asked.switch, asked.power, asked.boot_id):
+        _plain(line)
+    token = make_token()
+    command = Enrol(
+        node=node,
+        pool=asked.pool,
+        serial=asked.serial,
+        rack=asked.rack,
+        switch=asked.switch,
+        power=asked.power,
+        features=tuple(sorted(set(asked.features))),
+        cpus=_counted(asked.facts.cpus),
+        memory_bytes=_counted(asked.facts.memory_bytes),
+        boot_id=asked.boot_id,
+        token=token.id,
+        sha256=token.sha256,
+    )
+    await who.running.master.ask_one(who.subject, command, via=who.via, request=who.id)
+    reply = EnrolReply(node=node, token=token.secret)
+    return Response(_encode(reply), 201, media_type="application/json")
+
+
+@router.post("/{node}/sync", openapi_extra=_JSON)
+async def sync(who: Who, node: str) -> Response:
+    """Reports in, orders out: wire.SyncRequest and wire.SyncReply."""
+    who.demand("node.speak", node)
+    asked = _decoded(_decode_sync, await bodies.body(who.request))
+    for line in (
+        asked.spool,
+        asked.boot_id,
+        asked.build,
+        asked.facts.image,
+        asked.facts.kernel,
+        asked.facts.packages_sha256,
+        *(report.cause for report in asked.reports),
+    ):
+        _plain(line)
+    reply = await who.running.contacts.sync(who.subject, node, asked, who.via, who.id)
+    return Response(_encode(reply), media_type="application/json")
+
+
+@router.post("/{node}/output/{job}/{attempt}", openapi_extra=_BYTES)
+async def output(
+    who: Who,
+    node: str,
+    job: int,
+    attempt: int,
+    offset: Annotated[int, Query(ge=0, le=2**40)] = 0,
+) -> dict[str, int]:
+    """Keep a chunk of what an attempt printed. Repeating it changes nothing."""
+    who.demand("node.speak", node)
+    cluster: Cluster = await who.running.master.settled()
+    if not cluster.exists(job) or not 1 <= attempt <= 1_000_000:
+        raise Malformed(f"There is no attempt {attempt} of job {job}.")
+    live = cluster.jobs.get(job)
+    current = live is not None and live.attempt is not None and live.attempt.n == attempt
+    if not current and not who.running.outputs.exists(job, attempt):
+        raise Forbidden(f"Attempt {attempt} of job {job} is not {node}'s.")
+    if current and live.attempt.nodes[0] != node:  # type: ignore[union-attr]
+        raise Forbidden(f"Attempt {attempt} of job {job} is led by another node.")
+    chunk = await bodies.body(who.request, 4 << 20)
+    size = await asyncio.to_thread(who.running.outputs.write, job, attempt, offset, chunk)
+    who.running.bells.ring(job)
+    return {"size": size}
+
+
+def _decoded(decode: Any, data: bytes) -> Any:
+    try:
+        return decode(data)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"The body is not what it should be: {error}.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJson(f"The body is not JSON: {error}.") from None
+
+
+def _plain(line: str) -> None:
+    if len(line) > 300 or not line.isprintable():
+        raise Malformed(f"{line[:40]!r} has control characters, or more than 300 characters.")
+
+
+def _counted(number: int) -> int:
+    if not 0 <= number < 2**53:
+        raise Malformed("cpus and memory_bytes must be sensible numbers.")
+    return number

@@ -1,0 +1,248 @@
+"""Routes that answer: a job's events, its output, its end, whom an outage hit, the log itself."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from ledger.api import history, show
+from ledger.api.auth import Caller, Who
+from ledger.api.jobs import job_number
+from ledger.api.models import ImpactOut, JobOut
+from ledger.api.waiting import read_header
+from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
+from ledger.domain.explain import Heads
+from ledger.domain.permissions import demand
+from ledger.domain.state import Cluster
+from ledger.events import AttemptEnded, Recorded
+from ledger.store.log import Log
+
+router = APIRouter(prefix="/v1", tags=["answers"])
+
+MAX_WAIT_S = 60.0
+PAGE_EVENTS = 2_000
+KEEP_ALIVE_S = 15.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+def line_of(r: Recorded) -> bytes:
+    """A recorded event as a JSON object."""
+    return _encode(
+        {
+            "position": r.position,
+            "commit": r.commit,
+            "at": show.at(r.at).isoformat().replace("+00:00", "Z"),
+            "epoch": r.epoch,
+            "stream": r.stream,
+            "name": r.event.name,
+            "by": r.envelope.by,
+            "via": r.envelope.via,
+            "request": r.envelope.request,
+            "event": r.event,
+        }
+    )
+
+
+@router.get("/jobs/{job}/events")
+async def job_events(who: Who, job: str) -> Response:
+    """Everything that ever happened to a job, one event a line. Its owner's and operators'."""
+    job_id = await job_number(who, job)
+    cluster = await who.running.master.settled()
+    owner, first = await _owner(who, cluster, job_id)
+    demand(who.subject, "job.details", owner)
+
+    def read(log: Log) -> list[Recorded]:
+        found = [r for r in log.read_stream(f"job-{first}") if first == job_id or _submits(r)]
+        if first != job_id:
+            found += log.read_stream(f"job-{job_id}")
+        return found
+
+    events = await who.running.reader.call(read)
+    return Response(b"".join(line_of(r) + b"\n" for r in events), media_type="application/x-ndjson")
+
+
+def _submits(r: Recorded) -> bool:
+    return r.event.name.startswith("job.submitted.")
+
+
+async def _owner(who: Caller, cluster: Cluster, job_id: int) -> tuple[str, int]:
+    """Whose job it is, and the first job of its submission."""
+    live = cluster.jobs.get(job_id)
+    if live is not None:
+        return live.user, live.first
+    if not cluster.exists(job_id):
+        raise UnknownJob(f"There is no job {job_id}.")
+    return await history.owner(who, job_id)
+
+
+@router.get("/jobs/{job}/wait")
+async def wait_job(
+    who: Who, job: str, timeout_s: Annotated[float, Query(ge=0, le=3600)] = 60.0
+) -> JobOut:
+    """Answer as soon as the job has ended, or after `timeout_s` (60 at most) as it is then."""
+    who.demand("job.see")
+    job_id = await job_number(who, job)
+    cluster: Cluster = await who.running.master.settled()
+    bells = who.running.bells
+    bell = bells.subscribe(job_id)
+    try:
+        live = cluster.jobs.get(job_id)
+        if live is None:
+            return await history.show_job(who, job_id, read_header(who.request))
+        heads = Heads(cluster, who.running.master.now())
+        shown = show.live_job(cluster, live, heads, who)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(timeout_s, MAX_WAIT_S)
+        while job_id not in bells.ends and loop.time() < deadline:
+            bell.clear()
+            try:
+                await asyncio.wait_for(bell.wait(), deadline - loop.time())
+            except TimeoutError:
+                break
+        ended = bells.ends.get(job_id)
+        if ended is None:
+            return shown
+        told: dict[str, object] = {"state": ended.state, "cause": ended.cause, "reason": ""}
+        if isinstance(ended, AttemptEnded) and shown.name is not None:
+            told["exit_code"] = ended.exit_code
+        return shown.model_copy(update=told)
+    finally:
+        bells.unsubscribe(job_id, bell)
+
+
+@router.get("/jobs/{job}/output", response_class=Response)
+async def output(
+    who: Who,
+    job: str,
+    attempt: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**40)] = 0,
+    wait_s: Annotated[float, Query(ge=0, le=60)] = 0.0,
+) -> Response:
+    """What an attempt (0: the last one) has printed behind `offset`, as plain text.
+
+    With `wait_s`, waits for more while the attempt runs. `Output-Ended` says that there will be
+    no more, `Output-Next-Offset` where to go on.
+    """
+    job_id = await job_number(who, job)
+    cluster: Cluster = await who.running.master.settled()
+    owner, _ = await _owner(who, cluster, job_id)
+    demand(who.subject, "job.details", owner)
+    n = attempt or await _last_attempt(who, cluster, job_id)
+    bell = who.running.bells.subscribe(job_id)
+    try:
+        chunk, ended = await _output_now(who, job_id, n, offset)
+        if not chunk and not ended and wait_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(bell.wait(), wait_s)
+            chunk, ended = await _output_now(who, job_id, n, offset)
+    finally:
+        who.running.bells.unsubscribe(job_id, bell)
+    headers = {
+        "Output-Attempt": str(n),
+        "Output-Next-Offset": str(offset + len(chunk)),
+        "Output-Ended": "true" if ended and not chunk else "false",
+        "Content-Disposition": f'attachment; filename="job-{job_id}-{n}.txt"',
+    }
+    return Response(chunk, 200, headers, "text/plain; charset=utf-8")
+
+
+async def _last_attempt(who: Caller, cluster: Cluster, job_id: int) -> int:
+    live = cluster.jobs.get(job_id)
+    if live is not None:
+        return live.attempts
+    return await history.attempts(who, job_id)
+
+
+async def _output_now(who: Caller, job_id: int, n: int, offset: int) -> tuple[bytes, bool]:
+    cluster: Cluster = await who.running.master.settled()
+    live = cluster.jobs.get(job_id)
+    ended = live is None or (live.attempts > n or (live.attempts == n and live.attempt is None))
+    try:
+        chunk = await asyncio.to_thread(who.running.outputs.read, job_id, n, offset)
+    except OutputGone:
+        if live is None and offset == 0:
+            raise
+        chunk = b""
+    return chunk, ended and n > 0
+
+
+@router.get("/impact")
+async def impact(
+    who: Who,
+    nodes: Annotated[str, Query(max_length=4_000)] = "",
+    since: Annotated[str, Query(max_length=40)] = "",
+    until: Annotated[str, Query(max_length=40)] = "",
+) -> ImpactOut:
+    """Whose jobs were interrupted by the loss of these nodes (all of them if none is named) in
+    this window. Users see themselves, operators everybody."""
+    if who.subject.role not in ("user", "operator", "system"):
+        raise Forbidden("Nodes have no business here.")
+    answer = await history.impact(who, nodes, history.micros(since), history.micros(until))
+    if who.subject.role == "operator":
+        return answer
+    own = [user for user in answer.users if user.user == who.subject.name]
+    return answer.model_copy(update={"users": own})
+
+
+@router.get("/events")
+async def events(
+    who: Who,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    follow: bool = False,
+) -> StreamingResponse:
+    """The event stream behind a position: JSON lines, or server-sent events if asked for so.
+
+    The id of a server-sent event is its position; `Last-Event-ID` goes on there.
+    """
+    who.demand("log.read")
+    sse = "text/event-stream" in who.request.headers.get("accept", "")
+    last = who.request.headers.get("last-event-id", "")
+    if sse and last.isascii() and last.isdigit() and len(last) <= 15:
+        after = int(last)
+    media = "text/event-stream" if sse else "application/x-ndjson"
+    return StreamingResponse(_stream(who, after, follow=follow or sse, sse=sse), media_type=media)
+
+
+async def _stream(who: Caller, after: int, *, follow: bool, sse: bool) -> AsyncIterator[bytes]:
+    master = who.running.master
+    changed = asyncio.Event()
+    forget = master.listen(lambda _: changed.set())
+    try:
+        while True:
+            changed.clear()
+            head = master.head.position
+            while after < head:
+                page, after = await who.running.reader.call(lambda log, a=after: _page(log, a))
+                yield b"".join(_framed(r, sse=sse) for r in page)
+            if not follow or master.failed:
+                return
+            try:
+                await asyncio.wait_for(changed.wait(), KEEP_ALIVE_S)
+            except TimeoutError:
+                yield b": still here\n\n" if sse else b"\n"
+    finally:
+        forget()
+
+
+def _page(log: Log, after: int) -> tuple[list[Recorded], int]:
+    """At most `PAGE_EVENTS` events behind `after` (any position), and where to go on."""
+    found: list[Recorded] = []
+    for r in log.read(after=log.commit_before(after)):
+        if r.position <= after:
+            continue
+        found.append(r)
+        if len(found) >= PAGE_EVENTS:
+            return found, r.position
+    return found, max(after, log.head().position)
+
+
+def _framed(r: Recorded, *, sse: bool) -> bytes:
+    line = line_of(r)
+    if sse:
+        return b"id: %d\nevent: %s\ndata: %s\n\n" % (r.position, r.event.name.encode(), line)
+    return line + b"\n"

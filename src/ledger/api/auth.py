@@ -1,0 +1,109 @@
+"""Who is at the other end: decided here, once, from the connection and the credential alone."""
+
+import re
+import secrets
+import socket
+import struct
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ledger.commands import Subject
+from ledger.domain.errors import NotNow, Unauthenticated
+from ledger.domain.permissions import demand
+from ledger.events import Via
+from ledger.master.identity import by_peer, by_token
+from ledger.master.service import Service
+
+_UNIX = "unix:"
+_REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_PLAIN = re.compile(r"^[A-Za-z0-9 ._:/+()-]{0,100}$")
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """uvicorn's protocol; on a Unix socket the client's address is its uid, told by the kernel."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask the kernel who connected, before anything is read."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family == socket.AF_UNIX:
+            size = struct.calcsize("3i")
+            pid, uid, _ = struct.unpack(
+                "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+            )
+            self.client = (f"{_UNIX}{uid}", pid)
+
+
+def request_id(raw: str | None) -> str:
+    """The client's request id if it is a decent one, else a new one."""
+    return raw if raw and _REQUEST_ID.match(raw) else secrets.token_hex(8)
+
+
+def service_of(request: Request) -> Service:
+    """The service, ready or not."""
+    service: Service = request.app.state.service
+    return service
+
+
+async def subject_of(request: Request) -> Subject:
+    """Who asks. Raises `Unauthenticated`; there is no anonymous request."""
+    service = service_of(request)
+    host = request.client.host if request.client else ""
+    header = request.headers.get("authorization")
+    if header is not None:
+        scheme, _, secret = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("The Authorization header must be `Bearer TOKEN`.")
+        if service.running is None:
+            raise NotNow("The master is replaying its log; tokens are not known yet.")
+        cluster = await service.running.master.settled()
+        return by_token(cluster, secret.strip(), service.running.master.now())
+    if host.startswith(_UNIX):
+        return by_peer(int(host.removeprefix(_UNIX)), service.operator_uids)
+    raise Unauthenticated("This request carries no credential.")
+
+
+def via_of(request: Request) -> Via:
+    """How a request came: what the client says of itself, and the peer we see."""
+    host = request.client.host if request.client else ""
+    return Via(
+        machine=_plain(request.headers.get("x-jobledger-machine")),
+        peer="unix" if host.startswith(_UNIX) else host,
+        build=_plain(request.headers.get("x-jobledger-build")),
+    )
+
+
+def _plain(value: str | None) -> str:
+    return value if value and _PLAIN.match(value) else ""
+
+
+class Caller:
+    """A request's subject, origin and id, as one parameter of a route."""
+
+    def __init__(self, request: Request, subject: Subject) -> None:
+        self.request = request
+        self.subject = subject
+        self.via = via_of(request)
+        self.id: str = request.state.request_id
+        self.service = service_of(request)
+
+    @property
+    def running(self) -> Any:
+        """The running master, or `NotNow`."""
+        if self.service.running is None:
+            raise NotNow("The master is replaying its log.", retry_after_s=1)
+        return self.service.running
+
+    def demand(self, action: str, owner: str = "") -> None:
+        """Raise `Forbidden` unless the subject may."""
+        demand(self.subject, action, owner)
+
+
+async def caller(request: Request, subject: Annotated[Subject, Depends(subject_of)]) -> Caller:
+    """The dependency every route has."""
+    return Caller(request, subject)
+
+
+Who = Annotated[Caller, Depends(caller)]

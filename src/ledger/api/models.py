@@ -1,0 +1,427 @@
+"""The bodies of `/v1`: what may be sent, within which bounds, and what is answered.
+
+Input is strict: an unknown field is refused, text has no control characters, and everything has a
+size. Times are RFC 3339 in UTC, durations are seconds.
+"""
+
+import re
+import unicodedata
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from ledger.events import DependencyKind, JobState, NodeState
+
+_FORBIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def _text(value: str) -> str:
+    """Text of several lines: no control characters but tab and newline, no bidi overrides."""
+    if _FORBIDDEN.search(value):
+        raise ValueError("has a control or a direction-changing character")
+    if any(unicodedata.category(ch) == "Cs" for ch in value):
+        raise ValueError("has a lone surrogate, which is not text")
+    return value
+
+
+def _line(value: str) -> str:
+    if "\n" in value or "\t" in value or "\r" in value:
+        raise ValueError("must be one line, without tabs")
+    return _text(value)
+
+
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_])?$"
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
+OptionalName = Annotated[str, StringConstraints(pattern=f"^$|{NAME}", max_length=64)]
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line)]
+Text = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_text)]
+Argument = Annotated[str, StringConstraints(max_length=32_768), AfterValidator(_text)]
+Script = Annotated[str, StringConstraints(max_length=512 * 1024), AfterValidator(_text)]
+Path = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^$|^/"), AfterValidator(_line)]
+JobId = Annotated[int, Field(ge=1, le=2**53)]
+Names = Annotated[tuple[Name, ...], Field(max_length=1_000)]
+
+
+class Body(BaseModel):
+    """A request's body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+class Answer(BaseModel):
+    """An answer's body."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class DependencyIn(Body):
+    """Wait for the end of another job."""
+
+    kind: DependencyKind
+    job: JobId
+
+
+class JobIn(Body):
+    """A job to be queued: either `argv`, or a `script` whose arguments are `argv`.
+
+    `array` (such as `0-9`) makes it one job for each index. `begin_at`: not before. `key` is not
+    here: it is the header `Idempotency-Key`.
+    """
+
+    name: Line = ""
+    argv: Annotated[tuple[Argument, ...], Field(max_length=1_000)] = ()
+    script: Script = ""
+    account: OptionalName = ""
+    pool: Name = "default"
+    qos: OptionalName = ""
+    nodes: Annotated[int, Field(ge=1, le=100_000)] = 1
+    time_limit_s: Annotated[int, Field(ge=1, le=10**9)] = 3600
+    restartable: bool = False
+    features: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+    exclude: Names = ()
+    depends: Annotated[tuple[DependencyIn, ...], Field(max_length=100)] = ()
+    begin_at: datetime | None = None
+    held: bool = False
+    workdir: Path = ""
+    output_path: Path = ""
+    comment: Text = ""
+    array: Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[0-9,:-]*$")] = ""
+
+
+class NotAcceptedOut(Answer):
+    """A place in the request that did not become a job, and why."""
+
+    item: int
+    code: str
+    sentence: str
+    hint: str
+
+
+class SubmittedOut(Answer):
+    """The ids given: `first_job` up to `first_job + count - 1`, in the request's order.
+
+    Where a request was decided item by item, `items` are the accepted places, one for each id.
+    `repeated`: the key was known, and this is the answer of the first time.
+    """
+
+    first_job: int
+    count: int
+    items: list[int] | None = None
+    not_accepted: list[NotAcceptedOut] = []
+    repeated: bool = False
+    position: int
+
+
+class AttemptOut(Answer):
+    """One try at a job; `ended_at` is null while it lasts. Details only for those who may."""
+
+    attempt: int
+    nodes: list[str]
+    placed_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    outcome: str = ""
+    cause: str = ""
+    next: str = ""
+    lost: list[str] = []
+    held_s: float | None = None
+    ran_s: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+    output_bytes: int | None = None
+    machines: list[dict[str, str]] = []
+
+
+class JobOut(Answer):
+    """A job. `array` is `FIRST_INDEX` for an array's task. Details are null for others' jobs."""
+
+    job: int
+    array: str = ""
+    user: str
+    account: str
+    pool: str
+    nodes_wanted: int
+    nodes: list[str] = []
+    state: JobState
+    reason: str = ""
+    stopping: bool = False
+    out_of_contact_since: datetime | None = None
+    held_by: str = ""
+    time_limit_s: int
+    restartable: bool
+    submitted_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    attempt: int = 0
+    name: str | None = None
+    exit_code: int | None = None
+    cause: str = ""
+
+
+class JobDetailOut(JobOut):
+    """A job with all its attempts, and what its owner wrote."""
+
+    attempts: list[AttemptOut] = []
+    features: list[str] = []
+    exclude: list[str] = []
+    depends: list[DependencyIn] = []
+    begin_at: datetime | None = None
+    argv: list[str] | None = None
+    script: str | None = None
+    workdir: str | None = None
+    output_path: str | None = None
+    comment: str | None = None
+    submitted_from: str | None = None
+    request: str | None = None
+    position: int = 0
+
+
+class JobsOut(Answer):
+    """A page of jobs; `next` is the cursor of the page after it, null on the last."""
+
+    jobs: list[JobOut]
+    next: str | None = None
+    position: int
+
+
+class DoneOut(Answer):
+    """It is so now (or was already): the log's head when it was."""
+
+    job: int | None = None
+    node: str | None = None
+    state: str = ""
+    changed: bool = True
+    position: int
+
+
+class NoteIn(Body):
+    """Why, in one's own words."""
+
+    note: Text = ""
+
+
+class ChangeIn(Body):
+    """What to change about a live job."""
+
+    restartable: bool | None = None
+    time_limit_s: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    note: Text = ""
+
+
+class EvidenceOut(Answer):
+    """A piece of evidence."""
+
+    what: str
+    found: str
+
+
+class WhyOut(Answer):
+    """Why a job waits: token, sentence, evidence, what would change it, as of which position."""
+
+    job: int
+    state: str
+    reason: str
+    sentence: str
+    evidence: list[EvidenceOut]
+    advice: list[str]
+    ahead: int
+    ahead_jobs: list[int]
+    ahead_node_s: int
+    position: int
+    policy: int
+    at: datetime
+
+
+class NodeOut(Answer):
+    """A node; `silent_since` is its last contact if it is out of contact."""
+
+    node: str
+    state: NodeState
+    pool: str
+    jobs: list[int] = []
+    features: list[str] = []
+    since: datetime
+    cause: str = ""
+    reason: str = ""
+    silent_since: datetime | None = None
+    drain: bool = False
+    serial: str = ""
+    rack: str = ""
+    switch: str = ""
+    power: str = ""
+    cpus: int = 0
+    memory_bytes: int = 0
+    image: str = ""
+    kernel: str = ""
+    packages_sha256: str = ""
+    build: str = ""
+    boot_id: str = ""
+
+
+class NodesOut(Answer):
+    """All nodes."""
+
+    nodes: list[NodeOut]
+    position: int
+
+
+class ReasonIn(Body):
+    """Why, in one line: it is shown beside the node."""
+
+    reason: Line = ""
+
+
+class ConfigureIn(Body):
+    """Where a node stands and what kind it is; absent fields stay."""
+
+    pool: Name | None = None
+    serial: Line | None = None
+    rack: Line | None = None
+    switch: Line | None = None
+    power: Line | None = None
+    features: Annotated[tuple[Name, ...], Field(max_length=32)] | None = None
+
+
+class TokenIn(Body):
+    """A token to be made. `ttl_s` 0: it does not expire (operators only)."""
+
+    owner: Name
+    role: Literal["user", "operator", "node", "join"] = "user"
+    ttl_s: Annotated[int, Field(ge=0, le=10 * 366 * 86_400)] = 30 * 86_400
+    note: Line = ""
+
+
+class TokenMadeOut(Answer):
+    """A new token. `secret` is shown this once and stored nowhere."""
+
+    token: str
+    secret: str
+    owner: str
+    role: str
+    expires_at: datetime | None
+
+
+class TokenOut(Answer):
+    """A token without its secret."""
+
+    token: str
+    owner: str
+    role: str
+    issued_at: datetime
+    expires_at: datetime | None
+    note: str
+
+
+class TokensOut(Answer):
+    """The tokens one may see."""
+
+    tokens: list[TokenOut]
+
+
+class PolicyIn(Body):
+    """The fields of the policy to change; see docs/reference/events.md, PolicySet."""
+
+    job_lease_s: int | None = None
+    lease_margin_s: int | None = None
+    lost_after_s: int | None = None
+    kill_grace_s: int | None = None
+    max_jobs_per_user: int | None = None
+    max_time_limit_s: int | None = None
+    output_head_bytes: int | None = None
+    output_tail_bytes: int | None = None
+
+
+class PolicyOut(Answer):
+    """The policy in force."""
+
+    policy: int
+    job_lease_s: int
+    lease_margin_s: int
+    lost_after_s: int
+    kill_grace_s: int
+    max_jobs_per_user: int
+    max_time_limit_s: int
+    output_head_bytes: int
+    output_tail_bytes: int
+
+
+class ImpactJobOut(Answer):
+    """A job that an outage interrupted: what it lost, what became of it."""
+
+    job: int
+    attempt: int
+    node: str
+    struck_at: datetime
+    restartable: bool
+    lost_node_s: float
+    effect: Literal["requeued", "lost", "out_of_contact", "continued", "held"]
+    state: str
+
+
+class ImpactUserOut(Answer):
+    """One user whom an outage hit."""
+
+    user: str
+    account: str
+    jobs: list[ImpactJobOut]
+    lost_node_s: float
+    requeued: int
+    needs_owner: int
+
+
+class ImpactOut(Answer):
+    """Whom the loss of these nodes in this window hit."""
+
+    nodes: list[str]
+    since: datetime
+    until: datetime
+    users: list[ImpactUserOut]
+    position: int
+
+
+class HeadOut(Answer):
+    """The head of the log."""
+
+    position: int
+    commit: int
+    hash: str
+    at: datetime | None
+    epoch: int
+    incarnation: str
+
+
+class ReadyOut(Answer):
+    """Is the service ready; if not, how far the replay has come. `recovery`: its report."""
+
+    ready: bool
+    sentence: str
+    replayed: int
+    head: int
+    epoch: int
+    recovery: dict[str, int] = {}
+    warnings: list[str] = []
+
+
+class WhoOut(Answer):
+    """Who you are to this service."""
+
+    name: str
+    role: str
+    how: str
+
+
+class Problem(Answer):
+    """Any refusal (RFC 9457): `code` for programs, `detail` and `hint` for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    hint: str
+    request: str
+    details: dict[str, Any] = {}

@@ -1,0 +1,89 @@
+"""Refusals as RFC 9457 problems: one shape for every error there is."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from ledger.domain.errors import Malformed, NotNow, Refusal, Unauthenticated, Unknown
+
+PROBLEM_JSON = "application/problem+json"
+
+
+def problem(request: Request, refusal: Refusal) -> Response:
+    """The answer to a refused request."""
+    body = {
+        "type": f"urn:jobledger:{refusal.code}",
+        "title": refusal.code.replace("_", " "),
+        "status": refusal.status,
+        "code": refusal.code,
+        "detail": refusal.sentence,
+        "hint": refusal.advice,
+        "request": getattr(request.state, "request_id", ""),
+        "details": refusal.details,
+    }
+    headers = {}
+    if refusal.status in (429, 503):
+        headers["Retry-After"] = str(refusal.details.get("retry_after_s", 1))
+    if isinstance(refusal, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(msgspec.json.encode(body), refusal.status, headers, PROBLEM_JSON)
+
+
+def explain_validation(errors: list[Any]) -> str:
+    """The first faults of a body, in words: where, and what is wrong there."""
+    parts = []
+    for error in errors[:3]:
+        place = ".".join(str(step) for step in error["loc"] if step not in ("body", "query"))
+        message = str(error["msg"]).removeprefix("Value error, ")
+        parts.append(f"{place or 'the body'}: {message}"[:300])
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return "; ".join(parts) + more + "."
+
+
+class MethodNotAllowed(Refusal):
+    """The route exists, with other methods."""
+
+    code, status = "method_not_allowed", 405
+    hint = "docs/reference/http.md lists the routes and their methods."
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of `app` a problem."""
+
+    async def on_refusal(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return problem(request, error)
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem(request, Malformed(explain_validation(list(error.errors()))))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            answer = problem(request, MethodNotAllowed("That method is not for this route."))
+            answer.headers.update(error.headers or {})
+            return answer
+        if error.status_code == 404:
+            return problem(request, Unknown(f"There is no {request.url.path} here."))
+        return problem(request, Malformed(str(error.detail)))
+
+    async def on_crash(request: Request, error: Exception) -> Response:
+        sentence = "This failed by a fault of ours; the log was not harmed."
+        hint = "Report it to the operators with the request id."
+        return problem(request, Crash(sentence, hint=hint))
+
+    app.add_exception_handler(Refusal, on_refusal)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_crash)
+
+
+class Crash(NotNow):
+    """An unexpected failure of ours."""
+
+    code, status = "internal", 500
+    hint = "Report it to the operators with the request id."

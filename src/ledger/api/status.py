@@ -1,0 +1,188 @@
+"""Routes about the service itself: is it up, who am I, tokens, the policy, metrics."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from ledger.api import show
+from ledger.api.auth import Caller, Who
+from ledger.api.metrics import render
+from ledger.api.models import (
+    DoneOut,
+    HeadOut,
+    PolicyIn,
+    PolicyOut,
+    ReadyOut,
+    TokenIn,
+    TokenMadeOut,
+    TokenOut,
+    TokensOut,
+    WhoOut,
+)
+from ledger.commands import IssueToken, RevokeToken, SetPolicy
+from ledger.domain.errors import Malformed
+from ledger.domain.permissions import may
+from ledger.domain.service import POLICY_FIELDS
+from ledger.domain.state import Cluster
+from ledger.master.identity import RESERVED, make_token
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/healthz")
+async def healthz(who: Who) -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok", "for": who.subject.name}
+
+
+@router.get("/readyz")
+async def readyz(who: Who, response: Response) -> ReadyOut:
+    """Can requests be decided? 503 with the replay's progress until they can."""
+    service = who.service
+    running = service.running
+    if running is None:
+        response.status_code = 503
+        return ReadyOut(
+            ready=False,
+            sentence=f"Replaying the log: {service.replayed} of {service.head}.",
+            replayed=service.replayed,
+            head=service.head,
+            epoch=0,
+            warnings=service.warnings,
+        )
+    warnings = list(service.warnings)
+    if running.contacts.behind:
+        warnings.append(
+            f"an agent has seen position {running.contacts.behind}, which this log does not have"
+        )
+    return ReadyOut(
+        ready=not running.master.failed,
+        sentence=running.master.failed or "Ready.",
+        replayed=running.master.head.position,
+        head=running.master.head.position,
+        epoch=running.master.epoch,
+        recovery=running.recovery,
+        warnings=warnings,
+    )
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(who: Who) -> Response:
+    """Metrics in Prometheus' text format."""
+    who.demand("service.metrics")
+    await who.running.master.settled()
+    return Response(render(who.running), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/whoami")
+async def whoami(who: Who) -> WhoOut:
+    """Who the service takes you for, and by what."""
+    how = "Unix socket" if who.via.peer == "unix" else "token"
+    if "authorization" in who.request.headers:
+        how = "token"
+    return WhoOut(name=who.subject.name, role=who.subject.role, how=how)
+
+
+@router.get("/v1/log/head")
+async def head(who: Who) -> HeadOut:
+    """The last commit of the log."""
+    who.demand("log.head")
+    running = who.running
+    await running.master.settled()
+    h = running.master.head
+    return HeadOut(
+        position=h.position,
+        commit=h.commit,
+        hash=h.hash,
+        at=show.when(h.at),
+        epoch=h.epoch,
+        incarnation=running.master.log.incarnation,
+    )
+
+
+@router.get("/v1/openapi.json", include_in_schema=False)
+async def openapi(who: Who, request: Request) -> Response:
+    """This API's description."""
+    who.demand("service.see")
+    document = await asyncio.to_thread(request.app.openapi)
+    return Response(msgspec.json.encode(document), media_type="application/json")
+
+
+@router.get("/v1/policy")
+async def policy(who: Who) -> PolicyOut:
+    """The policy in force."""
+    who.demand("policy.see")
+    cluster: Cluster = await who.running.master.settled()
+    values: dict[str, Any] = {name: getattr(cluster.policy, name) for name in POLICY_FIELDS}
+    return PolicyOut(policy=cluster.policy.number, **values)
+
+
+@router.patch("/v1/policy")
+async def set_policy(who: Who, body: PolicyIn) -> PolicyOut:
+    """Change fields of the policy; the others stay."""
+    command = SetPolicy(**body.model_dump())
+    await who.running.master.ask_one(who.subject, command, via=who.via, request=who.id)
+    return await policy(who)
+
+
+@router.post("/v1/tokens", status_code=201)
+async def issue(who: Who, body: TokenIn) -> TokenMadeOut:
+    """Make a token. The answer holds its secret, this once."""
+    if body.owner in RESERVED:
+        raise Malformed(f"The name {body.owner} is reserved.")
+    if body.ttl_s == 0 and who.subject.role != "operator":
+        raise Malformed("ttl_s must be at least 1: only operators make tokens that do not expire.")
+    now = who.running.master.now()
+    token = make_token()
+    command = IssueToken(
+        token=token.id,
+        sha256=token.sha256,
+        owner=body.owner,
+        role=body.role,
+        expires_at=now + body.ttl_s * 1_000_000 if body.ttl_s else 0,
+        note=body.note,
+    )
+    await who.running.master.ask_one(who.subject, command, via=who.via, request=who.id)
+    return TokenMadeOut(
+        token=token.id,
+        secret=token.secret,
+        owner=body.owner,
+        role=body.role,
+        expires_at=show.when(command.expires_at),
+    )
+
+
+@router.get("/v1/tokens")
+async def tokens(who: Who) -> TokensOut:
+    """The tokens one may see, without their secrets."""
+    cluster: Cluster = await who.running.master.settled()
+    return TokensOut(
+        tokens=[
+            TokenOut(
+                token=token.id,
+                owner=token.owner,
+                role=token.role,
+                issued_at=show.at(token.issued_at),
+                expires_at=show.when(token.expires_at),
+                note=token.note,
+            )
+            for token in sorted(cluster.tokens.values(), key=lambda t: (t.owner, t.issued_at, t.id))
+            if _sees(who, token.owner, token.role)
+        ]
+    )
+
+
+def _sees(who: Caller, owner: str, role: str) -> bool:
+    own = may(who.subject, "token.see", owner)
+    return own and (who.subject.role == "operator" or role == "user")
+
+
+@router.delete("/v1/tokens/{token}")
+async def revoke(who: Who, token: str) -> DoneOut:
+    """Refuse a token from now on."""
+    command = RevokeToken(token=token[:64])
+    await who.running.master.ask_one(who.subject, command, via=who.via, request=who.id)
+    return DoneOut(state="revoked", position=who.running.master.head.position)

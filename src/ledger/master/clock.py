@@ -1,0 +1,52 @@
+"""The log's clock: wall time when the master began, and steady time since.
+
+A wall clock that is stepped while the master runs changes nothing. One that is wrong when it starts
+is noticed against the last commit, and needs `--accept-clock`.
+"""
+
+import time
+from collections.abc import Callable
+
+from ledger.domain.errors import Refusal
+
+MAX_GAP_US = 7 * 86_400 * 1_000_000
+"""A start this long after the last commit is believed only when it is confirmed."""
+
+
+class ClockSuspect(Refusal):
+    """The machine's clock and the log's last time don't fit together."""
+
+    code, status = "clock_suspect", 409
+    hint = "Check the machine's clock; if it is right, start once with --accept-clock."
+
+
+class Clock:
+    """`now()` is microseconds since 1970 and never runs backwards, from the last commit on."""
+
+    def __init__(
+        self,
+        last_at: int,
+        *,
+        accept: bool = False,
+        wall_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        wall = wall_ns() // 1000
+        if last_at and not accept:
+            if wall < last_at:
+                behind = (last_at - wall) // 1_000_000
+                raise ClockSuspect(
+                    f"This machine's clock is {behind} s behind the log's last time."
+                )
+            if wall > last_at + MAX_GAP_US:
+                days = (wall - last_at) // 86_400_000_000
+                raise ClockSuspect(
+                    f"The log's last time is {days} days ago by this machine's clock."
+                )
+        self._steady = steady_ns
+        self._base = max(wall, last_at)
+        self._began = steady_ns()
+
+    def now(self) -> int:
+        """Microseconds since 1970 on the log's clock."""
+        return self._base + (self._steady() - self._began) // 1000

@@ -1,0 +1,372 @@
+"""Agents: the long poll that hears what a node has and tells it what to have.
+
+Nothing here is remembered in the log but what `domain` decides from it. Who was heard when, and
+which holds were reported, is this process's own memory: after a restart it is empty, every agent
+gets a full lease from the start of the reign, and the agents' next calls fill it again.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from ledger.commands import Command, Contact, ReportEnded, ReportStarted, Subject
+from ledger.domain.errors import LogBehind, Refusal, StaleSync, TooOld, UnknownNode
+from ledger.domain.orders import Wanted, wanted
+from ledger.domain.state import Cluster, Job, Outcome
+from ledger.events import (
+    AttemptEnded,
+    AttemptPlaced,
+    AttemptStarted,
+    JobCancelRequested,
+    JobRequeued,
+    NodeStateChanged,
+    Recorded,
+    Via,
+)
+from ledger.master.loop import Master
+from ledger.master.reader import LogReader
+from ledger.wire import PROTOCOL, Order, Seen, SyncReply, SyncRequest
+
+logger = structlog.get_logger("contacts")
+
+OLDEST_PROTOCOL = 1
+TEXTS_CACHED = 2_000
+
+
+@dataclass
+class Heard:
+    """What this master has heard of one node. `last` µs on the log's clock."""
+
+    last: int
+    boot_id: str = ""
+    sent_ns: int = 0
+    held: frozenset[tuple[int, int]] = frozenset()
+    told: Contact | None = None
+    members_lost: set[tuple[int, int]] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Contacts:
+    """Answers `sync`. `still_master` says whether this process may still speak for the log."""
+
+    def __init__(self, master: Master, reader: LogReader, still_master: Callable[[], bool]) -> None:
+        self._master = master
+        self._reader = reader
+        self._still_master = still_master
+        self._began = master.now()
+        self._heard: dict[str, Heard] = {}
+        self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self.behind = 0
+
+    def last(self, node: str) -> int:
+        """When a node was last heard, µs; the start of this reign if it was not."""
+        heard = self._heard.get(node)
+        return heard.last if heard is not None else self._began
+
+    def wake(self, nodes: set[str]) -> None:
+        """Let the polls of these nodes look at their orders again."""
+        for name in nodes:
+            if (heard := self._heard.get(name)) is not None:
+                heard.wake.set()
+
+    def heard(self, recorded: Sequence[Recorded]) -> None:
+        """Wake the polls of every node that the events of a commit touch."""
+        nodes: set[str] = set()
+        for r in recorded:
+            e = r.event
+            if isinstance(e, AttemptPlaced | AttemptStarted | AttemptEnded):
+                nodes.update(e.nodes)
+            elif isinstance(e, JobCancelRequested | JobRequeued):
+                job = self._master.cluster.jobs.get(e.job)
+                if job is not None and job.attempt is not None:
+                    nodes.update(job.attempt.nodes)
+            elif isinstance(e, NodeStateChanged):
+                nodes.add(e.node)
+                for struck in e.struck:
+                    job = self._master.cluster.jobs.get(struck.job)
+                    if job is not None and job.attempt is not None:
+                        nodes.update(job.attempt.nodes)
+        self.wake(nodes)
+
+    async def sync(
+        self, subject: Subject, node: str, sync: SyncRequest, via: Via, request: str
+    ) -> SyncReply:
+        """Take an agent's reports, and answer with its orders once they differ from what it has."""
+        heard = self._admit(node, sync)
+        await self._check(node, sync)
+        acked = await self._take(subject, node, heard, sync, via, request)
+        deadline = asyncio.get_running_loop().time() + self._patience(sync)
+        while True:
+            heard.wake.clear()
+            cluster = await self._master.settled()
+            if node not in cluster.nodes:
+                raise UnknownNode(f"There is no node {node}.")
+            wants = self._wants(cluster, node)
+            left = deadline - asyncio.get_running_loop().time()
+            if acked or left <= 0 or self._news(node, sync, wants):
+                break
+            try:
+                await asyncio.wait_for(heard.wake.wait(), left)
+            except TimeoutError:
+                continue
+        if not self._still_master():
+            raise StaleSync("This master no longer speaks for the log.")
+        return await self._reply(node, wants, acked)
+
+    def _admit(self, node: str, sync: SyncRequest) -> Heard:
+        if sync.protocol < OLDEST_PROTOCOL:
+            raise TooOld(f"The agent speaks protocol {sync.protocol}; {OLDEST_PROTOCOL} is needed.")
+        heard = self._heard.setdefault(node, Heard(self._began))
+        if heard.boot_id == sync.boot_id and sync.sent_ns <= heard.sent_ns:
+            raise StaleSync("A later call of this agent was taken before this one.")
+        heard.boot_id, heard.sent_ns = sync.boot_id, sync.sent_ns
+        heard.last = self._master.now()
+        held = frozenset((h.job, h.attempt) for h in sync.has if h.phase == "held")
+        if held != heard.held:
+            heard.held = held
+            self._wake_leaders(node)
+        return heard
+
+    def _wake_leaders(self, node: str) -> None:
+        """A hold was reported: whoever leads the attempt may now go."""
+        cluster = self._master.cluster
+        if (known := cluster.nodes.get(node)) is not None:
+            for job_id, _ in known.attempts:
+                job = cluster.jobs.get(job_id)
+                if job is not None and job.attempt is not None:
+                    self.wake({job.attempt.nodes[0]})
+
+    async def _check(self, node: str, sync: SyncRequest) -> None:
+        """The node is enrolled, and has seen no more of the log than there is."""
+        cluster = await self._master.settled()
+        if node not in cluster.nodes:
+            raise UnknownNode(f"There is no node {node}.")
+        head = self._master.head
+        if (
+            sync.seen.incarnation == self._master.log.incarnation
+            and sync.seen.position > head.position
+        ):
+            self.behind = max(self.behind, sync.seen.position)
+            logger.critical("an agent has seen more of the log than there is", seen=sync.seen)
+            raise LogBehind(
+                f"An agent has seen position {sync.seen.position}; the log ends at {head.position}."
+            )
+
+    async def _take(
+        self,
+        subject: Subject,
+        node: str,
+        heard: Heard,
+        sync: SyncRequest,
+        via: Via,
+        request: str,
+    ) -> list[int]:
+        """Have the reports recorded; the `seq` of those that are dealt with."""
+        commands: list[Command] = []
+        for report in sync.reports:
+            if report.kind == "started":
+                commands.append(
+                    ReportStarted(
+                        node=node, job=report.job, attempt=report.attempt, boot_id=sync.boot_id
+                    )
+                )
+                continue
+            commands.append(
+                ReportEnded(
+                    node=node,
+                    job=report.job,
+                    attempt=report.attempt,
+                    end=report.end or "failed",
+                    cause=report.cause or "unknown",
+                    exit_code=report.exit_code,
+                    signal=report.signal,
+                    ran_us=max(0, report.ran_us),
+                    output=report.output,
+                    detail=report.detail[:2_000],
+                    lost=self._lost_members(report.job, report.attempt),
+                )
+            )
+        contact = self._contact(node, sync)
+        if contact != heard.told or self._master.cluster.nodes[node].health != "ok":
+            commands.append(contact)
+        if not commands:
+            return []
+        answers = await self._master.ask(subject, commands, via=via, request=request)
+        return self._dealt_with(heard, sync, answers, contact)
+
+    def _dealt_with(
+        self,
+        heard: Heard,
+        sync: SyncRequest,
+        answers: list[Outcome | Refusal],
+        contact: Contact,
+    ) -> list[int]:
+        acked: list[int] = []
+        for report, answer in zip(sync.reports, answers, strict=False):
+            if isinstance(answer, Refusal):
+                raise answer
+            key = (report.job, report.attempt)
+            if answer.reply:
+                acked.append(report.seq)
+                heard.members_lost.discard(key)
+            elif report.kind == "ended" and key not in heard.members_lost:
+                heard.members_lost.add(key)
+                job = self._master.cluster.jobs.get(report.job)
+                if job is not None and job.attempt is not None:
+                    self.wake({job.attempt.nodes[0]})
+        if len(answers) > len(sync.reports):
+            if isinstance(answers[-1], Refusal):
+                raise answers[-1]
+            heard.told = contact
+        return acked
+
+    @staticmethod
+    def _contact(node: str, sync: SyncRequest) -> Contact:
+        return Contact(
+            node=node,
+            spool=sync.spool,
+            boot_id=sync.boot_id,
+            build=sync.build,
+            protocol=sync.protocol,
+            image=sync.facts.image,
+            kernel=sync.facts.kernel,
+            packages_sha256=sync.facts.packages_sha256,
+            has=frozenset((h.job, h.attempt) for h in sync.has),
+            reported=frozenset((r.job, r.attempt) for r in sync.reports if r.kind == "ended"),
+        )
+
+    def _lost_members(self, job: int, attempt: int) -> tuple[str, ...]:
+        """The nodes of an attempt that are down, or have reported its end before their leader."""
+        live = self._master.cluster.jobs.get(job)
+        if live is None or live.attempt is None:
+            return ()
+        nodes = self._master.cluster.nodes
+        return tuple(
+            name
+            for name in live.attempt.nodes[1:]
+            if name not in nodes
+            or nodes[name].health == "down"
+            or (job, attempt) in self._members_lost(name)
+        )
+
+    def _members_lost(self, node: str) -> set[tuple[int, int]]:
+        heard = self._heard.get(node)
+        return heard.members_lost if heard is not None else set()
+
+    def _wants(self, cluster: Cluster, node: str) -> list[Wanted]:
+        lost = set()
+        for job_id, n in cluster.nodes[node].attempts:
+            job = cluster.jobs.get(job_id)
+            if job is None or job.attempt is None:
+                continue
+            if any((job_id, n) in self._members_lost(member) for member in job.attempt.nodes[1:]):
+                lost.add((job_id, n))
+        return wanted(cluster, node, frozenset(lost))
+
+    def _goes(self, job: Job, attempt: int) -> bool:
+        """Has every node but the leader reported its hold?"""
+        assert job.attempt is not None
+        return all(
+            name in self._heard and (job.id, attempt) in self._heard[name].held
+            for name in job.attempt.nodes[1:]
+        )
+
+    def _news(self, node: str, sync: SyncRequest, wants: list[Wanted]) -> bool:
+        """Do the orders ask for something the agent has not said it does?"""
+        has = {(h.job, h.attempt): h.phase for h in sync.has}
+        ended = {(r.job, r.attempt) for r in sync.reports if r.kind == "ended"}
+        for want in wants:
+            key = (want.job.id, want.attempt)
+            if key in ended:
+                continue
+            phase = has.pop(key, None)
+            held = phase == "held" and want.leads and self._goes(want.job, want.attempt)
+            if (phase != "stopping") if want.stop else (phase is None or held):
+                return True
+        return bool(has)
+
+    def _patience(self, sync: SyncRequest) -> float:
+        """A poll must end well before the lease, or the waiting itself would look like silence."""
+        lease = self._master.cluster.policy.job_lease_s
+        return max(0.0, min(sync.wait_s, lease / 3, 60.0))
+
+    async def _reply(self, node: str, wants: list[Wanted], acked: list[int]) -> SyncReply:
+        orders = [await self._order(want) for want in wants]
+        head = self._master.head
+        return SyncReply(
+            protocol=PROTOCOL,
+            seen=Seen(
+                incarnation=self._master.log.incarnation,
+                epoch=self._master.epoch,
+                position=head.position,
+                hash=head.hash,
+            ),
+            lease_s=self._master.cluster.policy.job_lease_s,
+            orders=tuple(orders),
+            acked=tuple(acked),
+        )
+
+    async def _order(self, want: Wanted) -> Order:
+        job, policy = want.job, self._master.cluster.policy
+        assert job.attempt is not None
+        words = await self.words(job)
+        script = await self._text(job.spec.script.sha256) if job.spec.script else b""
+        return Order(
+            job=job.id,
+            attempt=want.attempt,
+            user=job.user,
+            nodes=job.attempt.nodes,
+            restartable=job.restartable,
+            time_limit_s=job.time_limit_s,
+            kill_grace_s=policy.kill_grace_s,
+            go=want.leads and self._goes(job, want.attempt),
+            stop=want.stop,
+            name=job.spec.name,
+            argv=words.argv,
+            script=script.decode(),
+            workdir=words.workdir,
+            output_path=words.output_path,
+            array_first=job.first if job.index >= 0 else 0,
+            array_index=job.index,
+            request=job.request,
+            output_head_bytes=policy.output_head_bytes,
+            output_tail_bytes=policy.output_tail_bytes,
+        )
+
+    async def words(self, job: Job) -> "Words":
+        """What a live job's owner wrote, out of the blobs."""
+        if job.spec.text is None:
+            return Words()
+        data = await self._text(job.spec.text.sha256)
+        return WORDS.decode(data) if data else Words()
+
+    async def _text(self, sha256: str) -> bytes:
+        if sha256 in self._texts:
+            self._texts.move_to_end(sha256)
+            return self._texts[sha256]
+        found = await self._reader.call(lambda log: log.blobs([sha256]))
+        text = found.get(sha256, b"")
+        self.remember({sha256: text})
+        return text
+
+    def remember(self, texts: dict[str, bytes]) -> None:
+        """Keep texts at hand: those just submitted will be wanted soon."""
+        self._texts.update(texts)
+        while len(self._texts) > TEXTS_CACHED:
+            self._texts.popitem(last=False)
+
+
+class Words(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job's own words, stored as one blob: what is run, where, and what for."""
+
+    argv: tuple[str, ...] = ()
+    workdir: str = ""
+    output_path: str = ""
+    comment: str = ""
+
+
+WORDS = msgspec.json.Decoder(Words)

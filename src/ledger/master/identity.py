@@ -1,0 +1,65 @@
+"""Who asks: tokens and the Unix socket's peer credentials. There is no third way, and no default.
+
+A token looks like `jl_ID_SECRET`: the id may be shown and logged, the whole is known to its holder
+alone. The log has the SHA-256 of the whole; it is random, so a fast digest is the right one.
+"""
+
+import hashlib
+import pwd
+import re
+import secrets
+from typing import NamedTuple
+
+from ledger.commands import Subject
+from ledger.domain.errors import TokenExpired, Unauthenticated
+from ledger.domain.state import Cluster
+
+RESERVED = frozenset({"system"})
+"""Names nobody may have: events that we cause ourselves are `by` them."""
+
+_TOKEN = re.compile(r"^jl_[0-9a-f]{12}_[A-Za-z0-9_-]{43}$")
+
+
+class NewToken(NamedTuple):
+    """A token just made: its public id, the secret to hand out, the digest to record."""
+
+    id: str
+    secret: str
+    sha256: str
+
+
+def make_token() -> NewToken:
+    """A new random token of 256 bits."""
+    token_id = secrets.token_hex(6)
+    secret = f"jl_{token_id}_{secrets.token_urlsafe(32)}"
+    return NewToken(token_id, secret, digest(secret))
+
+
+def digest(secret: str) -> str:
+    """What the log knows of a token."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def by_token(c: Cluster, secret: str, now: int) -> Subject:
+    """The subject a bearer token stands for. Raises `Unauthenticated` or `TokenExpired`."""
+    if not _TOKEN.match(secret):
+        raise Unauthenticated("That is not a jobledger token.")
+    token = c.tokens.get(digest(secret))
+    if token is None:
+        raise Unauthenticated("The token is not known here, or was revoked.")
+    if token.expires_at and token.expires_at <= now:
+        raise TokenExpired(f"The token {token.id} has expired.")
+    if token.role not in ("user", "operator", "node", "join"):
+        raise Unauthenticated("The token has a role this release does not know.")
+    return Subject(token.owner, token.role)  # type: ignore[arg-type]
+
+
+def by_peer(uid: int, operator_uids: frozenset[int]) -> Subject:
+    """The subject at the other end of the Unix socket: an account of this machine."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        raise Unauthenticated(f"The uid {uid} has no account on the master's machine.") from None
+    if name in RESERVED:
+        raise Unauthenticated(f"The account name {name} is reserved.")
+    return Subject(name, "operator" if uid in operator_uids else "user")

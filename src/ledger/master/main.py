@@ -1,0 +1,229 @@
+"""The master as a process: take the lead, come back by replay, reign, go in order.
+
+The order of things is the whole of its safety: leadership before the log is opened for writing,
+replay before anything is decided, `MasterStarted` in the log before anybody is answered. The API
+listens from the beginning, so that `/readyz` can tell how far the replay has come.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from ledger import __version__
+from ledger.commands import SYSTEM, StartMaster, StopMaster
+from ledger.domain.errors import Refusal
+from ledger.domain.state import Cluster
+from ledger.master.clock import Clock
+from ledger.master.contacts import Contacts
+from ledger.master.loop import Master, Once
+from ledger.master.outputs import Outputs
+from ledger.master.reader import LogReader
+from ledger.master.recovery import Recovered, recover, save
+from ledger.master.service import Bells, Running, Service
+from ledger.master.timers import Planner, RefusedDemand, Ticker
+from ledger.store.leadership import Leadership, leadership
+from ledger.store.location import open_log
+from ledger.store.log import Log
+
+logger = structlog.get_logger("master")
+
+FAILED = 70
+CHECKPOINT_EVERY = 200_000
+"""Events between two checkpoints that are written while the master reigns."""
+
+Serve = Callable[[Service, asyncio.Event], Coroutine[None, None, None]]
+
+
+@dataclass(frozen=True)
+class MasterSettings:
+    """How a master is run. `operator_uids`: accounts that are operators on the Unix socket."""
+
+    data: Path
+    database_url: str | None = None
+    listen: tuple[str, ...] = ()
+    wait: bool = False
+    accept_clock: bool = False
+    operator_uids: frozenset[int] = frozenset()
+
+
+def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None]) -> int:
+    """Run a master until it is told to stop (0) or its log fails (70).
+
+    `serve` runs the API over a `Service` until an event is set. Raises `LogFailure` or a `Refusal`
+    where it can't begin; `say` is told, in sentences, what a person at the terminal wants to know.
+    """
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    die = Once(_die)
+    lead = leadership(settings.data, settings.database_url, die)
+    lead.acquire(wait=settings.wait)
+    try:
+        log = open_log(settings.data, settings.database_url, write=True, create=True)
+        try:
+            return asyncio.run(_Reign(settings, lead, log, die, say).run(serve))
+        finally:
+            log.close()
+    finally:
+        lead.release()
+
+
+def _die(reason: str) -> None:
+    """End the process now, but for a moment in which those who wait are told why.
+
+    A reason to die may come from any thread, at any time, even while the event loop hangs.
+    """
+    logger.critical("this master is over", reason=reason)
+    sys.stderr.write(f"jobledger: this master is over: {reason}\n")
+    timer = threading.Timer(0.3, os._exit, (FAILED,))
+    timer.daemon = True
+    timer.start()
+
+
+class _Reign:
+    """One master's time, from replay to its last event."""
+
+    def __init__(
+        self,
+        settings: MasterSettings,
+        lead: Leadership,
+        log: Log,
+        die: Callable[[str], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._lead = lead
+        self._log = log
+        self._die = die
+        self._say = say
+        self._stop = asyncio.Event()
+        self._checkpoints = settings.data / "checkpoints"
+
+    async def run(self, serve: Serve) -> int:
+        s = self._settings
+        service = Service(s.data, s.database_url, s.operator_uids, head=self._log.head().position)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = asyncio.ensure_future(serve(service, self._stop))
+        try:
+            recovered = await loop.run_in_executor(None, self._recover, service)
+            running, workers = await self._begin(service, recovered)
+            await asyncio.wait(
+                [server, asyncio.ensure_future(self._stop.wait()), *workers],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for worker in workers:
+                if worker.done() and not worker.cancelled() and worker.exception():
+                    self._die(f"a worker failed: {worker.exception()!r}")
+            if not running.master.failed:
+                await self._end(running, workers)
+        finally:
+            self._stop.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await server
+        return FAILED if service.running and service.running.master.failed else 0
+
+    def _recover(self, service: Service) -> Recovered:
+        def progress(position: int, head: int) -> None:
+            service.replayed, service.head = position, head
+
+        return recover(self._log, self._checkpoints, progress)
+
+    async def _begin(
+        self, service: Service, recovered: Recovered
+    ) -> tuple[Running, list["asyncio.Task[None]"]]:
+        clock = Clock(self._log.head().at, accept=self._settings.accept_clock)
+        master = Master(self._log, recovered.cluster, clock.now, self._refold, self._die)
+        reader = LogReader(
+            partial(open_log, self._settings.data, self._settings.database_url, write=False)
+        )
+        contacts = Contacts(master, reader, self._lead.fresh)
+        planner = Planner(master)
+        refused = RefusedDemand()
+        bells = Bells()
+        master.listen(bells.heard)
+        master.listen(contacts.heard)
+        workers = [asyncio.ensure_future(master.run())]
+        report = recovered.report()
+        self._lead.reign(master.epoch)
+        await master.ask_one(
+            SYSTEM,
+            StartMaster(
+                incarnation=self._log.incarnation,
+                build=__version__,
+                durability="full",
+                accept_clock=self._settings.accept_clock,
+                recovered=report,
+            ),
+        )
+        outputs = Outputs(self._settings.data / "output")
+        running = Running(master, contacts, planner, refused, reader, outputs, bells, report)
+        ticker = Ticker(master, contacts, planner, refused)
+        workers += [
+            asyncio.ensure_future(planner.run()),
+            asyncio.ensure_future(ticker.run()),
+            asyncio.ensure_future(self._keep_house(running)),
+        ]
+        gc.collect()
+        gc.freeze()
+        service.running = running
+        self._say(_sentence(report, master.epoch))
+        logger.info("this master reigns", epoch=master.epoch, **report)
+        return running, workers
+
+    def _refold(self) -> Cluster:
+        log = open_log(self._settings.data, self._settings.database_url, write=False)
+        try:
+            return recover(log, self._checkpoints).cluster
+        finally:
+            log.close()
+
+    async def _keep_house(self, running: Running) -> None:
+        """Checkpoints and expired output, out of the way of everything else."""
+        last = running.master.head.position
+        while True:
+            await asyncio.sleep(60)
+            await asyncio.to_thread(running.outputs.expire)
+            cluster = await running.master.settled()
+            if running.master.head.position - last >= CHECKPOINT_EVERY:
+                last = running.master.head.position
+                save(self._checkpoints, running.master.head, cluster)
+
+    async def _end(self, running: Running, workers: list["asyncio.Task[None]"]) -> None:
+        """Go in order: the last event, a checkpoint, and the lead given back."""
+        master = running.master
+        for worker in workers[1:]:
+            worker.cancel()
+        with contextlib.suppress(Refusal):
+            await master.ask_one(SYSTEM, StopMaster(reason="told to stop"))
+        master.close()
+        await workers[0]
+        if not master.failed:
+            save(self._checkpoints, master.head, await master.settled())
+        running.reader.close()
+
+
+def _sentence(report: dict[str, int], epoch: int) -> str:
+    """The recovery report, as a person reads it."""
+    seconds = report["micros"] / 1_000_000
+    how = "after an orderly stop" if report["clean_stop"] else "after a crash"
+    if report["events_replayed"] == 0 and report["from_checkpoint"] == 0:
+        return f"A new log: master of epoch {epoch} is ready."
+    from_text = (
+        f" from the checkpoint at {report['from_checkpoint']}" if report["from_checkpoint"] else ""
+    )
+    return (
+        f"Back {how}: {report['events_replayed']} events replayed{from_text} in {seconds:.2f} s; "
+        f"{report['jobs_pending']} jobs pending, {report['jobs_running']} running, "
+        f"{report['agents_awaited']} agents awaited; lost: nothing that was acknowledged. "
+        f"Epoch {epoch}."
+    )

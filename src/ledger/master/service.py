@@ -1,0 +1,75 @@
+"""The parts of a running master, as the API sees them, and the state before there are any."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger.events import AttemptEnded, JobEnded, Recorded
+from ledger.master.contacts import Contacts
+from ledger.master.loop import Master
+from ledger.master.outputs import Outputs
+from ledger.master.reader import LogReader
+from ledger.master.timers import Planner, RefusedDemand
+
+
+class Bells:
+    """Wakes the requests that wait for something about a job: its end, or more output."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, set[asyncio.Event]] = {}
+        self.ends: dict[int, AttemptEnded | JobEnded] = {}
+
+    def heard(self, recorded: Sequence[Recorded]) -> None:
+        """Take note of the ends in a commit, and wake who waits for them."""
+        for r in recorded:
+            if isinstance(r.event, AttemptEnded | JobEnded) and r.event.job in self._waiting:
+                if r.event.state != "pending":
+                    self.ends[r.event.job] = r.event
+                self.ring(r.event.job)
+
+    def ring(self, job: int) -> None:
+        """Wake who waits for this job."""
+        for event in self._waiting.get(job, ()):
+            event.set()
+
+    def subscribe(self, job: int) -> asyncio.Event:
+        """An event that is set whenever something about the job has changed."""
+        event = asyncio.Event()
+        self._waiting.setdefault(job, set()).add(event)
+        return event
+
+    def unsubscribe(self, job: int, event: asyncio.Event) -> None:
+        """Wait for the job no more."""
+        waiting = self._waiting.get(job, set())
+        waiting.discard(event)
+        if not waiting:
+            self._waiting.pop(job, None)
+            self.ends.pop(job, None)
+
+
+@dataclass
+class Running:
+    """A master that reigns."""
+
+    master: Master
+    contacts: Contacts
+    planner: Planner
+    refused: RefusedDemand
+    reader: LogReader
+    outputs: Outputs
+    bells: Bells
+    recovery: dict[str, int]
+
+
+@dataclass
+class Service:
+    """What the API serves: nothing but its progress until `running` is set."""
+
+    data: Path
+    database_url: str | None
+    operator_uids: frozenset[int]
+    running: Running | None = None
+    replayed: int = 0
+    head: int = 0
+    warnings: list[str] = field(default_factory=list)

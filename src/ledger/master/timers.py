@@ -1,0 +1,174 @@
+"""What asks by itself: the clock and the planner. What is due is derived from the state each time,
+so that a takeover neither forgets a timer nor fires them all at once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import structlog
+
+from ledger import events as ev
+from ledger.commands import SYSTEM, Command, GiveUp, RecordRefused, Silence
+from ledger.domain.errors import NotNow, Refusal, StorageIsFull, TooBusy
+from ledger.domain.orders import due
+from ledger.domain.schedule import Plan, plan, view
+from ledger.master.contacts import Contacts
+from ledger.master.loop import Master
+
+logger = structlog.get_logger("timers")
+
+TICK_S = 0.2
+PLAN_INTERVAL_S = 0.01
+"""The least time between the beginnings of two planning passes."""
+
+REFUSED_A_MINUTE = 200
+"""Records of refused demand in a minute; more are folded into one of no user."""
+
+COULD_START = (
+    ev.JobsSubmitted,
+    ev.JobReleased,
+    ev.JobChanged,
+    ev.JobEnded,
+    ev.AttemptEnded,
+    ev.NodeStateChanged,
+    ev.NodeConfigured,
+    ev.NodeRetired,
+    ev.NodeEnrolled,
+)
+"""Events after which a job may be able to start that could not before."""
+
+
+class Planner:
+    """Makes plans in a thread, one at a time, and proposes them to the master."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._wanted = asyncio.Event()
+        self.last: Plan | None = None
+        self.last_micros = 0
+        self.passes = 0
+        master.listen(self._heard)
+
+    def _heard(self, recorded: Sequence[ev.Recorded]) -> None:
+        if any(isinstance(r.event, COULD_START) for r in recorded):
+            self._wanted.set()
+
+    def nudge_if_due(self, now: int) -> None:
+        """Plan again if a job that waited for a time may begin."""
+        if self.last is not None and 0 < self.last.wake_at <= now:
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Plan whenever something that could start a job has changed, until cancelled."""
+        loop = asyncio.get_running_loop()
+        self._wanted.set()
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            began = loop.time()
+            try:
+                await self._pass()
+            except (NotNow, TooBusy, StorageIsFull) as refusal:
+                logger.warning("a plan could not be carried out", error=str(refusal))
+                await asyncio.sleep(1.0)
+                self._wanted.set()
+            await asyncio.sleep(max(0.0, PLAN_INTERVAL_S - (loop.time() - began)))
+
+    async def _pass(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        cluster = await self._master.settled()
+        seen = view(cluster, self._master.now())
+        self.last = await loop.run_in_executor(None, plan, seen)
+        self.last_micros = round((loop.time() - began) * 1e6)
+        self.passes += 1
+        if self.last.places:
+            await self._master.ask(SYSTEM, self.last.places)
+
+
+class Demand(NamedTuple):
+    """Whose refused demand, by which code."""
+
+    user: str
+    account: str
+    pool: str
+    code: str
+
+
+class RefusedDemand:
+    """Folds refused submissions by minute, so that a storm of them is a few events."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._sums: dict[Demand, list[int]] = {}
+
+    def add(self, what: Demand, jobs: int, node_seconds: int) -> None:
+        """Count one refused request."""
+        if what not in self._sums and len(self._sums) >= REFUSED_A_MINUTE - 1:
+            what = Demand("", "", "", what.code)
+        sums = self._sums.setdefault(what, [0, 0, 0])
+        for i, amount in enumerate((1, jobs, node_seconds)):
+            sums[i] = min(sums[i] + amount, 2**62)
+
+    def due(self, now: int) -> list[Command]:
+        """The records of the minute that has passed, once it has."""
+        minute = now // 60_000_000
+        if minute == self._minute:
+            return []
+        last, self._minute = self._minute, minute
+        sums, self._sums = self._sums, {}
+        return [
+            RecordRefused(
+                minute=last,
+                user=what.user,
+                account=what.account,
+                pool=what.pool,
+                code=what.code,
+                requests=requests,
+                jobs=jobs,
+                node_seconds=node_seconds,
+            )
+            for what, (requests, jobs, node_seconds) in sorted(sums.items())
+        ]
+
+
+class Ticker:
+    """Looks at the clock a few times a second: who is silent, what may be given up."""
+
+    def __init__(
+        self, master: Master, contacts: Contacts, planner: Planner, refused: RefusedDemand
+    ) -> None:
+        self._master = master
+        self._contacts = contacts
+        self._planner = planner
+        self._refused = refused
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            try:
+                await self._tick()
+            except Refusal as refusal:
+                logger.warning("a tick could not be carried out", error=str(refusal))
+            await asyncio.sleep(TICK_S)
+
+    async def _tick(self) -> None:
+        cluster = await self._master.settled()
+        now = self._master.now()
+        self._planner.nudge_if_due(now)
+        lease_us = cluster.policy.job_lease_s * 1_000_000
+        commands: list[Command] = [
+            Silence(node=node.name, since=last)
+            for node in cluster.nodes.values()
+            if not (node.health == "down" and node.silent_since)
+            and now - (last := self._contacts.last(node.name)) >= lease_us
+        ]
+        commands += [
+            GiveUp(job=job.id, attempt=job.attempt.n)
+            for when, job in due(cluster)
+            if when <= now and job.attempt is not None
+        ]
+        commands += self._refused.due(now)
+        if commands:
+            await self._master.ask(SYSTEM, commands)
