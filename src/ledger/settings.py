@@ -55,13 +55,6 @@ class Settings(BaseSettings):
         description="Allow a listener that is neither on the loopback interface nor behind TLS. "
         "Tokens then travel in clear text.",
     )
-    lease: int = Field(
-        0,
-        ge=0,
-        le=86_400,
-        description="Seconds after which a silent node is taken for lost, written into a new "
-        "log's policy. 0: the policy as it is (30 s at first).",
-    )
     accept_clock: bool = Field(
         False,
         description="Start although this machine's clock lies before the log's last time, or more "

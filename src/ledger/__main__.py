@@ -1,0 +1,5 @@
+"""`python -m ledger` is `jobledger`."""
+
+from ledger.cli import main
+
+main()

@@ -1,0 +1,89 @@
+"""What commands share: which service, which format, and a client for it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from ledger.client.blocking import Client
+    from ledger.settings import Settings
+
+Format = Literal["table", "wide", "json", "jsonl", "csv", "name"]
+OutputFormat = Annotated[
+    Format, Parameter(name=["--format", "-o"], help="How the answer is written to stdout.")
+]
+Job = Annotated[str, Parameter(help="A job: 17, or 17_3 for a task of an array.")]
+Jobs = Annotated[str, Parameter(help="Jobs: 17, or 17_3 for a task of an array.")]
+Nodes = Annotated[str, Parameter(help="Nodes: n3, n[7-9], or several of these.")]
+Note = Annotated[str, Parameter(name=["--note", "-m"], help="Why, in your own words.")]
+Quiet = Annotated[
+    bool, Parameter(name=["--quiet", "-q"], negative="", help="Say nothing but data.")
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Service:
+    """Which service is spoken to."""
+
+    url: Annotated[
+        str, Parameter(help="The service: unix:DIR/jobledger.sock or http://HOST:PORT.")
+    ] = ""
+    data: Annotated[
+        Path | None, Parameter(help="The data directory of a service on this machine.")
+    ] = None
+
+    def settings(self) -> "Settings":
+        """The settings, with what stands on the command line."""
+        from ledger.settings import Settings
+
+        given: dict[str, object] = {}
+        if self.url or self.data:  # one on the command line leaves out both of the environment
+            given = {"url": self.url, "data": self.data}
+        return Settings(**given)  # type: ignore[arg-type]
+
+    @contextmanager
+    def client(self) -> Iterator["Client"]:
+        """A client of the service that is meant."""
+        import stamina.instrumentation
+
+        from ledger.client.blocking import Client
+
+        # Its own hook would write each repetition to stdout; `Patience` says it to people.
+        stamina.instrumentation.set_on_retry_hooks([])
+        settings = self.settings()
+        with Client(
+            settings.service_url(),
+            settings.token.get_secret_value(),
+            patience_s=settings.timeout,
+            on_retry=Patience(),
+        ) as client:
+            yield client
+
+
+NOWHERE = Service()
+
+
+class Patience:
+    """Tells whoever waits, once, that a command is trying again."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, error: Exception) -> None:
+        from ledger.cli.exits import say
+        from ledger.cli.text import line
+
+        if not self._told:
+            say(f"{line(str(error))} Trying again.")
+        self._told = True
+
+
+def now() -> datetime:
+    """The present, in the zone of this machine."""
+    return datetime.now().astimezone()

@@ -1,0 +1,90 @@
+"""What is said when a command fails: one sentence, a hint, the request's id; never a traceback."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from ledger.cli import exits
+from ledger.cli.exits import say
+from ledger.cli.text import line
+
+
+def guard(command: Callable[[], int]) -> int:
+    """Run a command; its status, also if it failed. A broken pipe is the caller's business."""
+    try:
+        return command()
+    except BrokenPipeError:
+        raise
+    except KeyboardInterrupt:
+        say()
+        return exits.INTERRUPTED
+    except exits.Stop as stop:
+        if stop.sentence:
+            tell(stop.sentence, stop.hint)
+        return stop.status
+    except Exception as error:
+        if os.environ.get("JOBLEDGER_DEBUG", "") not in ("", "0", "false"):
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    from cyclopts import CycloptsError
+    from pydantic import ValidationError
+
+    from ledger.cli.words import BadWord
+    from ledger.client.errors import ClientError
+    from ledger.settings import NoService
+    from ledger.store.log import LogFailure
+
+    if isinstance(error, CycloptsError):
+        tell(
+            str(error),
+            "`jobledger --help` lists the commands, `jobledger COMMAND --help` one's options.",
+        )
+        return exits.USAGE
+    if isinstance(error, BadWord):
+        tell(str(error))
+        return exits.USAGE
+    if isinstance(error, ClientError):
+        tell(error.sentence, error.hint, error.request)
+        return exits.status_of(error)
+    if isinstance(error, NoService):
+        tell(
+            str(error),
+            "Set JOBLEDGER_URL (or --url), or JOBLEDGER_DATA (or --data) to the directory of a "
+            "service; `jobledger up --data DIR` starts one.",
+        )
+        return exits.UNAVAILABLE
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        tell(f"The setting {'.'.join(map(str, first['loc']))} is wrong: {first['msg']}.")
+        return exits.CONFIG
+    if isinstance(error, LogFailure):
+        tell(str(error)[:1].upper() + str(error)[1:] + ".")
+        return exits.UNAVAILABLE
+    if isinstance(error, OSError):
+        tell(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        return exits.NO_INPUT if isinstance(error, FileNotFoundError) else exits.DATA
+    tell(
+        f"An error of jobledger's own: {type(error).__name__}: {error}",
+        "JOBLEDGER_DEBUG=1 shows where; please report it.",
+    )
+    return exits.SOFTWARE
+
+
+def tell(sentence: str, hint: str = "", request: str = "") -> None:
+    """Say what went wrong, on stderr."""
+    strong, plain = ("\x1b[31m", "\x1b[0m") if coloured(sys.stderr) else ("", "")
+    say(f"{strong}jobledger: {line(sentence)}{plain}")
+    if hint:
+        say(f"  {line(hint)}")
+    if request:
+        say(f"  (request {line(request)})")
+
+
+def coloured(stream: object) -> bool:
+    """May colours be used there: a terminal, and nobody said no."""
+    is_terminal = getattr(stream, "isatty", lambda: False)()
+    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,171 @@
+"""How answers are written to stdout: tables for people, JSON and CSV for programs.
+
+A table fits the terminal; into a pipe it goes whole, without colours and padding.
+"""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from ledger.cli.common import Format
+from ledger.cli.failures import coloured
+from ledger.cli.text import json_text, line
+
+Row = TypeVar("Row", bound=BaseModel)
+PIPE_WIDTH = 100_000
+COLOURS = {
+    "running": "green",
+    "completed": "green",
+    "idle": "green",
+    "allocated": "green",
+    "failed": "red",
+    "timeout": "red",
+    "node_fail": "red",
+    "out_of_memory": "red",
+    "down": "red",
+    "cancelled": "yellow",
+    "drained": "yellow",
+    "draining": "yellow",
+}
+
+
+class Column(NamedTuple, Generic[Row]):
+    """A column: its title, a row's text in it, and whether only `wide` shows it."""
+
+    title: str
+    text: Callable[[Row], str]
+    wide: bool = False
+    right: bool = False
+
+
+def write(
+    rows: Sequence[Row],
+    columns: Sequence[Column[Row]],
+    form: Format,
+    *,
+    name: Callable[[Row], str],
+    tree: BaseModel | None = None,
+    empty: str = "",
+) -> None:
+    """Write rows in one of the formats. `tree` is what `json` shows, the whole answer."""
+    if form == "json":
+        shown = tree.model_dump(mode="json") if tree else [r.model_dump(mode="json") for r in rows]
+        data(json_text(shown, indent=2))
+    elif form == "jsonl":
+        for row in rows:
+            data(json_text(row.model_dump(mode="json")))
+    elif form == "csv":
+        _csv([row.model_dump(mode="json") for row in rows], type(rows[0]) if rows else None)
+    elif form == "name":
+        for row in rows:
+            data(line(name(row)))
+    elif rows:
+        wanted = [c for c in columns if form == "wide" or not c.wide]
+        table([c.title for c in wanted], [[c.text(r) for c in wanted] for r in rows],
+              right=[c.right for c in wanted], fit=form == "table")  # fmt: skip
+    elif empty:
+        from ledger.cli.exits import say
+
+        say(empty)
+
+
+def table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[bool] = (),
+    fit: bool = True,
+) -> None:
+    """Write a table; what does not fit the terminal is cut with an ellipsis, if `fit`."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    made = Table(box=None, pad_edge=False, show_header=any(titles), header_style="bold")
+    for number, title in enumerate(titles):
+        is_number = number < len(right) and right[number]
+        made.add_column(
+            title, no_wrap=True, overflow="ellipsis", justify="right" if is_number else "left"
+        )
+    for row in rows:
+        cells = [line(cell) for cell in row]
+        made.add_row(*(Text(c, style=COLOURS.get(c.partition(" ")[0], "")) for c in cells))
+    text = io.StringIO()
+    Console(
+        file=text,
+        width=_width() if terminal and fit else PIPE_WIDTH,
+        force_terminal=terminal,
+        color_system="standard" if coloured(sys.stdout) else None,
+        highlight=False,
+    ).print(made, crop=False)
+    for written in text.getvalue().splitlines():
+        data(written.rstrip())
+
+
+def _width() -> int:
+    try:
+        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns)
+    except OSError:
+        return 80
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Write names and values, one a line; empty values are left out."""
+    kept = [(name, value) for name, value in rows if value]
+    width = max((len(name) for name, _ in kept), default=0)
+    for name, value in kept:
+        data(f"{name:<{width}}  {line(value)}")
+
+
+def tree(answer: BaseModel, form: Format, *, name: str = "") -> bool:
+    """Write one answer in a format for programs; False if people are to read it."""
+    if form == "json":
+        data(json_text(answer.model_dump(mode="json"), indent=2))
+    elif form == "jsonl":
+        data(json_text(answer.model_dump(mode="json")))
+    elif form == "csv":
+        _csv([answer.model_dump(mode="json")], type(answer))
+    elif form == "name":
+        data(line(name))
+    else:
+        return False
+    return True
+
+
+def _csv(rows: Sequence[dict[str, Any]], model: type[BaseModel] | None) -> None:
+    if model is None:
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(model.model_fields)
+    for row in rows:
+        writer.writerow([_flat(row[field]) for field in model.model_fields])
+
+
+def _flat(value: Any) -> str:
+    """A value as one cell: lists of words joined by commas, anything deeper as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
+        return line(",".join(str(item) for item in value))
+    return json.dumps(value) if isinstance(value, list | dict) else line(str(value))
+
+
+def data(text: str) -> None:
+    """A line of data. What a terminal can't write in its encoding is written as its code."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def when(moment: datetime | None) -> str:
+    """A moment on the clock of this machine; "" for none."""
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")

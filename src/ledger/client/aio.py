@@ -1,0 +1,117 @@
+"""The client that does not block, for programs that ask many things at once."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import httpx2
+import stamina
+
+from ledger.api import models as m
+from ledger.client import wire
+
+
+class AsyncClient:
+    """A service, as one subject sees it; `speaking_as` gives another one on the same connections.
+
+    Calls fail and are repeated as those of `Client`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        connections: int = 32,
+        patience_s: float = 60.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        shared: httpx2.AsyncClient | None = None,
+    ) -> None:
+        self.place = wire.place(url)
+        self._url, self._token, self._patience_s = url, token, patience_s
+        limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._http = shared or httpx2.AsyncClient(
+            base_url=self.place.base,
+            transport=transport
+            or httpx2.AsyncHTTPTransport(uds=self.place.socket, limits=limits, trust_env=False),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    def speaking_as(self, token: str) -> "AsyncClient":
+        """The same service over the same connections, with another token."""
+        return AsyncClient(self._url, token, patience_s=self._patience_s, shared=self._http)
+
+    async def submit(self, job: m.JobIn, *, key: str = "") -> m.SubmittedOut:
+        """Queue one job, once, whatever is lost on the way."""
+        return await self._model(wire.submission(job, self._token, key=key), m.SubmittedOut)
+
+    async def issue_token(self, wanted: m.TokenIn) -> m.TokenMadeOut:
+        """Make a token."""
+        asked = wire.ask("POST", "/v1/tokens", token=self._token, body=wanted)
+        return await self._model(asked, m.TokenMadeOut)
+
+    async def revoke_token(self, token: str) -> m.DoneOut:
+        """Refuse a token from now on."""
+        asked = wire.ask("DELETE", f"/v1/tokens/{token}", token=self._token)
+        return await self._model(asked, m.DoneOut)
+
+    async def nodes(self) -> m.NodesOut:
+        """All nodes."""
+        return await self._model(wire.ask("GET", "/v1/nodes", token=self._token), m.NodesOut)
+
+    async def head(self) -> m.HeadOut:
+        """The head of the log."""
+        return await self._model(wire.ask("GET", "/v1/log/head", token=self._token), m.HeadOut)
+
+    async def events(self, after: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """Every recorded event behind the position `after`, up to the head of now."""
+        asked = wire.ask(
+            "GET",
+            "/v1/events",
+            token=self._token,
+            params={"after": after, "follow": False},
+            accept="application/x-ndjson",
+        )
+        try:
+            async with self._http.stream(
+                asked.method,
+                asked.path,
+                params=asked.params,
+                headers=asked.headers,
+                timeout=wire.timeout(asked),
+            ) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise wire.refused(answer, asked, self.place)
+                async for line in answer.aiter_lines():
+                    if line.strip():
+                        yield json.loads(line)
+        except httpx2.TransportError as error:
+            raise wire.unreachable(error, self.place, asked.request) from error
+
+    async def _model(self, asked: wire.Ask, model: type[wire.Model]) -> wire.Model:
+        rule = wire.worth_repeating(time.monotonic())
+        async for attempt in stamina.retry_context(rule, attempts=None, timeout=self._patience_s):
+            with attempt:
+                return wire.understood(await self._send(asked), model, asked, self.place)
+        raise AssertionError("a retry context ends with an answer or an error")
+
+    async def _send(self, asked: wire.Ask) -> httpx2.Response:
+        try:
+            return await self._http.request(
+                asked.method,
+                asked.path,
+                params=asked.params,
+                content=asked.body or None,
+                headers=asked.headers,
+                timeout=wire.timeout(asked),
+            )
+        except httpx2.TransportError as error:
+            raise wire.unreachable(error, self.place, asked.request) from error
