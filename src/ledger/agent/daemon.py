@@ -386,6 +386,7 @@ class Agent:
                 del self.have[local.key]
                 ending = Ending("node_fail", "hold_dropped", detail="the lease ran out")
                 await self._insist(partial(self._report_end, local.key, ending))
+                self.changed.set()
                 continue
             if local.why not in ("forgotten", "lease_expired"):
                 self._log.warning("lease_expired", job=local.order.job)

@@ -205,11 +205,17 @@ def _clean(scratch: Path, watched: bool) -> None:
 class _Attempt:
     """Our end of a warden."""
 
-    def __init__(self, warden_process: subprocess.Popen[bytes], scratch: Path, out: int) -> None:
-        self._process, self._scratch, self._out = warden_process, scratch, out
-        self._reader: asyncio.StreamReader
-        self._writer: asyncio.StreamWriter
-        self._sink: Sink
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        out: int,
+        scratch: Path,
+        sink: Sink,
+    ) -> None:
+        self._process, self._control, self._out = process, control, out
+        self._scratch, self._sink = scratch, sink
+        self._heard = b""
 
     @classmethod
     async def launch(cls, task: Mapping[str, object], scratch: Path, sink: Sink) -> "_Attempt":
@@ -235,12 +241,13 @@ class _Attempt:
                 raise
             finally:
                 os.close(out_end)
-        attempt = cls(process, scratch, out)
-        attempt._reader, attempt._writer = await asyncio.open_connection(sock=ours)
-        attempt._sink = sink
-        attempt._say(task)
-        asyncio.get_running_loop().add_reader(out, attempt._take_output)
+        attempt = cls(process, ours, out, scratch, sink)
+        ours.setblocking(False)
         os.set_blocking(out, False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(out, attempt._take_output)
+        with contextlib.suppress(OSError):  # what it then says, or does not, tells more
+            await loop.sock_sendall(ours, json.dumps(task).encode() + b"\n")
         word, *values = await attempt._hear()
         if word == "started":
             return attempt
@@ -277,20 +284,26 @@ class _Attempt:
         return ending(str(values[0]), int(values[1]), int(values[2]))
 
     def _say(self, message: object) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(json.dumps(message).encode() + b"\n")
+        with contextlib.suppress(OSError):  # it is gone, or going
+            self._control.send(json.dumps(message).encode() + b"\n")
 
     async def _hear(self) -> list[Any]:
         """The warden's next word; `["gone"]` if there is no warden any more."""
-        try:
-            line = await self._reader.readline()
-        except OSError:
-            line = b""
-        return list(json.loads(line)) if line.endswith(b"\n") else ["gone"]
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._heard:
+            try:
+                data = await loop.sock_recv(self._control, 65536)
+            except OSError:
+                data = b""
+            if not data:
+                return ["gone"]
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
+        return list(json.loads(line))
 
     async def _finish(self) -> None:
         """The warden has said its last word: collect it, and the rest of the output."""
-        self._writer.close()
+        self._control.close()
         await asyncio.to_thread(self._process.wait)
         asyncio.get_running_loop().remove_reader(self._out)
         for _ in range(2 * PIPE_BYTES // READ_BYTES):  # not for ever: a stranger may hold the pipe
