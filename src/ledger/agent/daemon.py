@@ -127,7 +127,7 @@ class Agent:
         patience_s = wait_s + max(1.0, min(15.0, self.lease_s / 3 or 15.0))
         try:
             async with asyncio.timeout(patience_s):
-                reply = await self._unless_changed(self.transport.sync(request))
+                reply = await self.unless_changed(self.transport.sync(request))
         except (Unreachable, Rejected, TimeoutError) as e:
             await self._back_off(e)
             return
@@ -157,7 +157,7 @@ class Agent:
             sent_ns=int(sent_at * 1_000_000_000),
         )
 
-    async def _unless_changed(self, call: Coroutine[Any, Any, SyncReply]) -> SyncReply | None:
+    async def unless_changed(self, call: Coroutine[Any, Any, SyncReply]) -> SyncReply | None:
         """The answer; None if there is something new to say first (the call is given up)."""
         sync = asyncio.ensure_future(call)
         news = asyncio.ensure_future(self.changed.wait())

@@ -23,6 +23,7 @@ from ledger.agent.output import Uploads
 from ledger.agent.processes import Processes, scratch_root
 from ledger.agent.simulated import SimulatedAgent
 from ledger.agent.spool import Spool
+from ledger.agent.steady import SteadyTransport
 from ledger.agent.transport import (
     HttpTransport,
     Rejected,
@@ -99,7 +100,7 @@ def run_agent(settings: AgentSettings) -> None:
 
 def run_simulated(settings: SimulatedSettings) -> None:
     """Be many simulated nodes."""
-    _run_until_told(_simulated(settings))
+    _run_until_told(simulate(settings))
 
 
 async def _agent(settings: AgentSettings) -> NoReturn:
@@ -126,7 +127,8 @@ async def _agent(settings: AgentSettings) -> NoReturn:
     await agent.run()
 
 
-async def _simulated(settings: SimulatedSettings) -> NoReturn:
+async def simulate(settings: SimulatedSettings) -> NoReturn:
+    """Be many simulated nodes in this loop, until cancelled."""
     http = client(settings.url, connections=None)
     boot = boot_id()
 
@@ -140,7 +142,13 @@ async def _simulated(settings: SimulatedSettings) -> NoReturn:
             if folder:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 save_token(folder, token)
-        await SimulatedAgent(identity, HttpTransport(http, name, token)).run()
+        plain = not settings.url.startswith("https:")
+        transport = (
+            SteadyTransport(settings.url, name, token)
+            if plain
+            else HttpTransport(http, name, token)
+        )
+        await SimulatedAgent(identity, transport).run()
 
     async with asyncio.TaskGroup() as group:
         for name in settings.names:

@@ -6,7 +6,7 @@ Two ways to fail: `Unreachable` (try again) and `Rejected` (the master understoo
 import os
 import uuid
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import httpx2
 import msgspec
@@ -77,7 +77,7 @@ class HttpTransport:
         body = msgspec.json.encode(request)
         timeout_s = request.wait_s + ANSWER_MARGIN_S
         answer = await self._post(f"{self._base}/sync", body, "application/json", timeout_s)
-        return _decode(answer, SyncReply)
+        return decode(answer, SyncReply)
 
     async def upload(self, job: int, attempt: int, offset: int, data: bytes) -> None:
         """Store a piece of an attempt's output; again is harmless. Unreachable or Rejected."""
@@ -88,7 +88,7 @@ class HttpTransport:
         """Join: the credential must be a join token, or that of an operator."""
         body = msgspec.json.encode(request)
         answer = await self._post(f"{self._base}/enrol", body, "application/json", 30.0)
-        return _decode(answer, EnrolReply)
+        return decode(answer, EnrolReply)
 
     async def close(self) -> None:
         """Let the connections go."""
@@ -101,19 +101,25 @@ class HttpTransport:
             answer = await self._http.post(path, content=body, headers=headers, timeout=timeout_s)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as e:
             raise Unreachable(f"{type(e).__name__}: {e} (request {request_id})") from e
-        if answer.is_success:
-            return answer.content
-        try:
-            problem = msgspec.json.decode(answer.content, type=_Problem)
-        except msgspec.DecodeError:
-            problem = _Problem(detail=answer.text[:200])
-        detail = f"{problem.detail} (request {request_id})"
-        if answer.status_code in TRY_AGAIN:
-            raise Unreachable(f"{answer.status_code} {problem.code}: {detail}")
-        raise Rejected(answer.status_code, problem.code, detail)
+        if not answer.is_success:
+            refuse(answer.status_code, answer.content, request_id)
+        return answer.content
 
 
-def _decode(data: bytes, kind: type[R]) -> R:
+def refuse(status: int, body: bytes, request_id: str) -> NoReturn:
+    """Raise what an answer that is no success means."""
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except msgspec.DecodeError:
+        problem = _Problem(detail=body[:200].decode(errors="replace"))
+    detail = f"{problem.detail} (request {request_id})"
+    if status in TRY_AGAIN:
+        raise Unreachable(f"{status} {problem.code}: {detail}")
+    raise Rejected(status, problem.code, detail)
+
+
+def decode(data: bytes, kind: type[R]) -> R:
+    """An answer of the protocol, or Unreachable: it may be a proxy that speaks."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as e:
