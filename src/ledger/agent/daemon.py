@@ -10,19 +10,19 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
 import structlog
 
 from ledger.agent.lease import Lease
+from ledger.agent.local import Identity, Local, end_report
 from ledger.agent.output import Kept, Uploads, found
-from ledger.agent.processes import Ending, Refused, Runner, Running
+from ledger.agent.processes import Ending, Refused, Runner
 from ledger.agent.spool import Key, Memory
 from ledger.agent.transport import Rejected, Transport, Unreachable
 from ledger.events import Output
-from ledger.wire import PROTOCOL, Facts, Has, Order, Phase, Report, SyncReply, SyncRequest
+from ledger.wire import PROTOCOL, Has, Order, Report, SyncReply, SyncRequest
 
 log = structlog.get_logger("agent")
 
@@ -34,32 +34,6 @@ KILL_PATIENCE_S = 5.0
 
 REPORTS_A_SYNC = 1000
 LINGER_S = 0.05
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who this node is to its master."""
-
-    name: str
-    boot_id: str
-    build: str
-    facts: Facts
-
-
-@dataclass
-class Local:
-    """An attempt that is here. `why` is our reason to end it, "" while there is none."""
-
-    order: Order
-    phase: Phase
-    why: str = ""
-    running: Running | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def key(self) -> Key:
-        """Job and attempt."""
-        return self.order.job, self.order.attempt
 
 
 class Agent:
@@ -89,9 +63,9 @@ class Agent:
 
     async def run(self) -> NoReturn:
         """Until cancelled, or until the spool fails. Attempts are killed on the way out."""
-        await self.recover()
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                await self.recover()
                 self._tasks.create_task(self._watch_lease())
                 while True:
                     await self._turn()
@@ -107,11 +81,11 @@ class Agent:
         for begun in self.spool.unfinished():
             rebooted = begun.boot_id != self.identity.boot_id
             detail = "the machine was started anew" if rebooted else "the agent was started anew"
-            output = None
-            if self.uploads is not None:
-                output = found(self.uploads.path(begun.job, begun.attempt))
+            local = self.have[begun.job, begun.attempt] = Local(begun.order(), "stopping")
+            local.gone.set()
+            output = found(self.uploads.path(*local.key)) if self.uploads is not None else None
             ending = Ending("node_fail", "agent_restarted", detail=detail)
-            self._report_end((begun.job, begun.attempt), ending, output)
+            self._tasks.create_task(self._settle(local, ending, output))
             self._log.warning("attempt_lost", job=begun.job, attempt=begun.attempt, detail=detail)
         self._log.info("agent_ready", spool=self.spool.id, leftovers_killed=killed)
 
@@ -293,9 +267,12 @@ class Agent:
         ending = await self._live(local, kept)
         local.phase = "stopping"
         local.gone.set()
-        output = kept.close() if kept is not None else None
-        if kept is not None and self.uploads is not None:
-            await self.uploads.delivered(order.job, order.attempt, UPLOAD_PATIENCE_S)
+        await self._settle(local, ending, kept.close() if kept is not None else None)
+
+    async def _settle(self, local: Local, ending: Ending, output: Output | None) -> None:
+        """Nothing of it is left: bring its output to the master, then put its end on record."""
+        if self.uploads is not None:
+            await self.uploads.delivered(*local.key, UPLOAD_PATIENCE_S)
         if local.why == "forgotten":
             await self._insist(lambda: self.spool.forget(local.key))
             if self.uploads is not None:
@@ -311,7 +288,7 @@ class Agent:
         say = self._log.bind(job=order.job, attempt=order.attempt, request=order.request)
         until = self.lease.until if order.restartable else 0.0
         if local.why:
-            return self._as_ordered(local, Ending("stopped", "stopped"))
+            return local.as_ordered(Ending("stopped", "stopped"))
         try:
             running = await self.runner.start(order, kept.write if kept else _ignore, until)
         except Refused as e:
@@ -325,15 +302,8 @@ class Agent:
         else:
             say.info("attempt_started")
             self._report_start(local.key)
-        ending = self._as_ordered(local, await running.wait())
+        ending = local.as_ordered(await running.wait())
         say.info("attempt_ended", end=ending.end, cause=ending.cause, exit_code=ending.exit_code)
-        return ending
-
-    def _as_ordered(self, local: Local, ending: Ending) -> Ending:
-        """A killed process can't know why; we do."""
-        if ending.cause == "stopped" and local.why == "lease_expired":
-            code, number = ending.exit_code, ending.signal
-            return Ending("node_fail", "lease_expired", code, number, ending.ran_us)
         return ending
 
     def _report_start(self, key: Key) -> None:
@@ -345,20 +315,7 @@ class Agent:
 
     def _report_end(self, key: Key, ending: Ending, output: Output | None = None) -> None:
         """Put the end on record; OSError if there is no room for it."""
-        report = Report(
-            seq=0,
-            kind="ended",
-            job=key[0],
-            attempt=key[1],
-            end=ending.end,
-            cause=ending.cause,
-            exit_code=ending.exit_code,
-            signal=ending.signal,
-            ran_us=ending.ran_us,
-            output=output,
-            detail=ending.detail,
-        )
-        self.spool.report(report)
+        self.spool.report(end_report(key, ending, output))
 
     async def _insist(self, write: Callable[[], object]) -> None:
         """Write to the spool, as often as it takes until there is room."""

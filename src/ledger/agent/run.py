@@ -17,8 +17,9 @@ from typing import NoReturn
 
 import structlog
 
-from ledger.agent.daemon import Agent, Identity
+from ledger.agent.daemon import Agent
 from ledger.agent.facts import boot_id, build, find_facts
+from ledger.agent.local import Identity
 from ledger.agent.output import Uploads
 from ledger.agent.processes import Processes, scratch_root
 from ledger.agent.simulated import SimulatedAgent

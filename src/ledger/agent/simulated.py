@@ -10,8 +10,9 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from ledger.agent.daemon import Agent, Identity
+from ledger.agent.daemon import Agent
 from ledger.agent.lease import boottime
+from ledger.agent.local import Identity
 from ledger.agent.processes import Ending, Running, Sink
 from ledger.agent.spool import Memory
 from ledger.agent.transport import Transport

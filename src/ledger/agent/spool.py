@@ -60,6 +60,19 @@ class Begun(_Record, frozen=True, tag="begun"):
     restartable: bool = False
     request: str = ""
 
+    def order(self) -> Order:
+        """As much of the order as is remembered: who and where, not what."""
+        return Order(
+            job=self.job,
+            attempt=self.attempt,
+            user=self.user,
+            nodes=self.nodes,
+            restartable=self.restartable,
+            time_limit_s=0,
+            kill_grace_s=0,
+            request=self.request,
+        )
+
 
 class _Reported(_Record, frozen=True, tag="report"):
     report: Report
