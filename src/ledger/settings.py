@@ -26,60 +26,60 @@ class Settings(BaseSettings):
     )
 
     url: str = Field(
-        "",
+        default="",
         description="The service that commands talk to: `unix:DIR/jobledger.sock` or `http://…`. "
         "Left out: the socket in the data directory.",
     )
     token: SecretStr = Field(
-        SecretStr(""),
+        default=SecretStr(""),
         description="The bearer token that says who you are. Left out: the Unix socket tells the "
         "service which account you have on its machine.",
     )
     data: Path | None = Field(
-        None,
+        default=None,
         description="The service's data directory: its socket, and on SQLite its log. Left out: "
         "the `jobledger` directory among your own application data.",
     )
     database_url: SecretStr | None = Field(
-        None,
+        default=None,
         description="`postgresql://…`: the log and all projections are kept in this database. "
         "Left out: in SQLite files in the data directory.",
     )
     listen: str = Field(
-        "",
+        default="",
         description="`HOST:PORT` on which the master listens beside its Unix socket; several are "
         "separated by commas. Left out: the socket only.",
     )
     insecure_listen: bool = Field(
-        False,
+        default=False,
         description="Allow a listener that is neither on the loopback interface nor behind TLS. "
         "Tokens then travel in clear text.",
     )
     accept_clock: bool = Field(
-        False,
+        default=False,
         description="Start although this machine's clock lies before the log's last time, or more "
         "than seven days after it.",
     )
     run_as: str = Field(
-        "",
+        default="",
         description="The account that a root agent runs every job as. Left out: the account that "
         "is called like the job's user.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important lines that a service writes to its log."
+        default="info", description="The least important lines that a service writes to its log."
     )
     log_format: Literal["json", "text"] = Field(
-        "json", description="How a service writes its log lines on stderr."
+        default="json", description="How a service writes its log lines on stderr."
     )
     timeout: float = Field(
-        60.0,
+        default=60.0,
         gt=0,
         le=86_400,
         description="Seconds for which a command tries again before it gives up on a service that "
         "does not answer, or is not ready.",
     )
     debug: bool = Field(
-        False, description="Show the Python traceback of an error that ends a command."
+        default=False, description="Show the Python traceback of an error that ends a command."
     )
 
     def data_directory(self) -> Path:

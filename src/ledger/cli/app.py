@@ -1,0 +1,96 @@
+"""All commands. Those given as words are loaded when they are used, so that starting is quick."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from cyclopts import App, Group, Parameter
+
+HELP = """The jobs of a shared cluster, from the queue to their end, every act on record.
+
+JOBLEDGER_URL (unix:DIR/jobledger.sock or http://HOST:PORT) and JOBLEDGER_TOKEN say which service
+is meant and who you are; --url and --data do so for one command.
+"""
+
+JOBS = Group.create_ordered("Your jobs")
+CLUSTER = Group.create_ordered("The cluster")
+SERVICE = Group.create_ordered("Running a service")
+LOG = Group.create_ordered("The log")
+
+COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
+    (
+        JOBS,
+        {
+            "submit": ("submit:submit", "Queue a job: a script, or a command after --."),
+            "run": ("submit:run", "Submit a job, print its output, end as it ends."),
+            "jobs": ("jobs:jobs", "List jobs."),
+            "show": ("jobs:show", "Show everything about a job."),
+            "why": ("jobs:why", "Say why a job waits."),
+            "output": ("output:output", "Print what a job has written."),
+            "wait": ("output:wait", "Wait until jobs have ended, and end as they did."),
+            "events": ("jobs:events", "Print the recorded history of a job."),
+            "cancel": ("acts:cancel", "End or stop jobs."),
+            "hold": ("acts:hold", "Keep pending jobs from starting."),
+            "release": ("acts:release", "Let held jobs start."),
+            "requeue": ("acts:requeue", "Stop running jobs and let them wait again."),
+            "change": ("acts:change", "Change what live jobs ask for."),
+        },
+    ),
+    (
+        CLUSTER,
+        {
+            "nodes": ("nodes:nodes", "List the nodes."),
+            "node": ("nodes:node_app", "Look at nodes and manage them."),
+            "impact": ("nodes:impact", "List whom the loss of nodes hit."),
+            "policy": ("admin:policy_app", "Show and change the policy."),
+            "token": ("admin:token_app", "Issue, list and revoke tokens."),
+            "whoami": ("admin:whoami", "Say who you are to the service."),
+            "doctor": ("doctor:doctor", "Check the service, and say what to do."),
+        },
+    ),
+    (
+        SERVICE,
+        {
+            "up": ("serve:up", "Run a whole service on this machine."),
+            "master": ("serve:master", "Run the master."),
+            "follow": ("serve:follow", "Keep the projections."),
+            "agent": ("serve:agent", "Run the agent of a node."),
+            "replay-trace": ("replay:replay_trace", "Submit a real cluster's trace."),
+        },
+    ),
+    (
+        LOG,
+        {
+            "log": ("logs:log_app", "Verify, export and import the log."),
+            "db": ("logs:db_app", "The log's tables."),
+        },
+    ),
+]
+
+
+def _version() -> str:
+    try:
+        return f"jobledger {version('jobledger')}"
+    except PackageNotFoundError:
+        return "jobledger unpackaged"
+
+
+def build() -> App:
+    """The whole application."""
+    made = App(
+        name="jobledger",
+        help=HELP,
+        version=_version,
+        version_flags=["--version", "-V"],
+        help_format="plaintext",
+        default_parameter=Parameter(show_default=False),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    made["--help"].group = SERVICE
+    made["--version"].group = SERVICE
+    for group, commands in COMMANDS:
+        for name, (place, text) in commands.items():
+            made.command(f"ledger.cli.{place}", name=name, group=group, help=text)
+    return made
+
+
+app = build()

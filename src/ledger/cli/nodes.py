@@ -1,0 +1,223 @@
+"""`nodes`, `node …` and `impact`: the machines, and whom the loss of some hit."""
+
+from collections.abc import Callable
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from ledger.api.models import ConfigureIn, ImpactJobOut, NodeOut
+from ledger.cli import exits, shown
+from ledger.cli.common import NOWHERE, Nodes, OutputFormat, Quiet, Service, now
+from ledger.cli.exits import say
+from ledger.cli.failures import tell
+from ledger.cli.shown import Column, when
+from ledger.cli.text import line
+from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
+
+if TYPE_CHECKING:
+    from ledger.api.models import DoneOut
+    from ledger.client.blocking import Client
+
+Reason = Annotated[str, Parameter(name=["--reason", "-m"], help="Why; it is shown beside it.")]
+node_app = App(name="node", help="Look at nodes and manage them.")
+
+
+def nodes(
+    *names: Nodes,
+    pool: Annotated[str, Parameter(name=["--pool", "-p"], help="Only those of this pool.")] = "",
+    state: Annotated[str, Parameter(name=["--state", "-t"], help="Only those in this state.")] = "",
+    form: OutputFormat = "table",
+    at: Service = NOWHERE,
+) -> int:
+    """List the nodes."""
+    wanted = set(node_names(",".join(names))) if names else None
+    with at.client() as client:
+        answer = client.nodes()
+    kept = [
+        node
+        for node in answer.nodes
+        if (wanted is None or node.node in wanted)
+        and pool in ("", node.pool)
+        and state in ("", node.state)
+    ]
+    tree = answer.model_copy(update={"nodes": kept})
+    shown.write(kept, COLUMNS, form, name=lambda n: n.node, tree=tree, empty="No nodes.")
+    return exits.OK
+
+
+COLUMNS: list[Column[NodeOut]] = [
+    Column("NODE", lambda n: n.node),
+    Column("POOL", lambda n: n.pool),
+    Column("STATE", lambda n: n.state + (" (drain)" if n.drain and n.state == "down" else "")),
+    Column("JOBS", lambda n: ",".join(map(str, n.jobs))),
+    Column("SINCE", lambda n: when(n.since)),
+    Column("SILENT SINCE", lambda n: when(n.silent_since)),
+    Column("WHY", lambda n: n.reason or n.cause),
+    Column("CPUS", lambda n: str(n.cpus), wide=True, right=True),
+    Column("MEMORY", lambda n: f"{n.memory_bytes / 2**30:.1f} GiB", wide=True, right=True),
+    Column("FEATURES", lambda n: ",".join(n.features), wide=True),
+    Column("SERIAL", lambda n: n.serial, wide=True),
+    Column("RACK", lambda n: n.rack, wide=True),
+    Column("SWITCH", lambda n: n.switch, wide=True),
+    Column("POWER", lambda n: n.power, wide=True),
+    Column("IMAGE", lambda n: n.image, wide=True),
+    Column("KERNEL", lambda n: n.kernel, wide=True),
+    Column("BUILD", lambda n: n.build, wide=True),
+]
+
+
+@node_app.command
+def show(name: str, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
+    """Show everything about one node."""
+    with at.client() as client:
+        found = client.node(_name(name))
+    if not shown.tree(found, form, name=found.node):
+        shown.pairs((c.title.lower(), c.text(found)) for c in COLUMNS)
+    return exits.OK
+
+
+@node_app.command
+def drain(*names: Nodes, reason: Reason = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
+    """Give nodes no new jobs; what runs there runs on."""
+    return _each(names, lambda c, n: c.node_do(n, "drain", reason), quiet, at)
+
+
+@node_app.command
+def resume(*names: Nodes, reason: Reason = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
+    """Let drained nodes take jobs again."""
+    return _each(names, lambda c, n: c.node_do(n, "resume", reason), quiet, at)
+
+
+@node_app.command
+def down(*names: Nodes, reason: Reason = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
+    """Declare nodes dead: what ran there is lost, and queued again if it is restartable."""
+    return _each(names, lambda c, n: c.node_do(n, "down", reason), quiet, at)
+
+
+@node_app.command
+def retire(*names: Nodes, reason: Reason = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
+    """Take empty nodes out of the cluster for good."""
+    return _each(names, lambda c, n: c.node_do(n, "retire", reason), quiet, at)
+
+
+@node_app.command(name="set")
+def set_(
+    *names: Nodes,
+    pool: Annotated[str | None, Parameter(help="The pool it belongs to.")] = None,
+    serial: Annotated[str | None, Parameter(help="The machine's serial number.")] = None,
+    rack: Annotated[str | None, Parameter(help="The rack it stands in.")] = None,
+    switch: Annotated[str | None, Parameter(help="The switch it hangs on.")] = None,
+    power: Annotated[str | None, Parameter(help="The power feed it hangs on.")] = None,
+    features: Annotated[
+        str | None, Parameter(help="Its features, joined by commas: all that it has.")
+    ] = None,
+    quiet: Quiet = False,
+    at: Service = NOWHERE,
+) -> int:
+    """Say where nodes stand and what kind they are; what is left out stays."""
+    given = {"pool": pool, "serial": serial, "rack": rack, "switch": switch, "power": power}
+    fields: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+    if features is not None:
+        fields["features"] = tuple(f.strip() for f in features.split(",") if f.strip())
+    if not fields:
+        raise BadWord("Say what to set, such as --rack r7.")
+    wanted = ConfigureIn(**fields)  # type: ignore[arg-type]
+    return _each(names, lambda c, n: c.configure(n, wanted), quiet, at)
+
+
+def _name(text: str) -> str:
+    names = node_names(text)
+    if len(names) != 1:
+        raise BadWord(f"{text!r} names {len(names)} nodes; name one.")
+    return names[0]
+
+
+def _each(
+    names: tuple[str, ...],
+    act: Callable[["Client", str], "DoneOut"],
+    quiet: bool,
+    at: Service,
+) -> int:
+    """Do it to each node, also if one refuses; the status is that of the first refusal."""
+    from ledger.client.errors import Refused
+
+    if not names:
+        raise BadWord("Name at least one node.")
+    status = exits.OK
+    with at.client() as client:
+        for name in node_names(",".join(names)):
+            try:
+                done = act(client, name)
+            except Refused as refusal:
+                tell(refusal.sentence, refusal.hint, refusal.request)
+                status = status or exits.status_of(refusal)
+                continue
+            if not quiet:
+                state = f" is {done.state}" if done.state else " is set"
+                say(f"Node {name}{state}." if done.changed else f"Node {name}{state} already.")
+    return status
+
+
+def impact(
+    *,
+    nodes: Annotated[str, Parameter(help="The lost nodes: n3,n[7-9]. Left out: all.")] = "",
+    since: Annotated[
+        str,
+        Parameter(help="From when: -2h, 10:00, 2026-11-20T10:00.", allow_leading_hyphen=True),
+    ] = "",
+    until: Annotated[
+        str, Parameter(help="Until when; left out: now.", allow_leading_hyphen=True)
+    ] = "",
+    form: OutputFormat = "table",
+    at: Service = NOWHERE,
+) -> int:
+    """List whose jobs were interrupted by the loss of nodes in a window of time."""
+    listed = ",".join(node_names(nodes)) if nodes else ""
+    window = [moment(t, now()).astimezone(UTC).isoformat() if t else "" for t in (since, until)]
+    with at.client() as client:
+        found = client.impact(listed, *window)
+    if form != "table" and form != "wide":
+        shown.write(
+            found.users,
+            [],
+            form,
+            name=lambda user: user.user,
+            tree=found if form == "json" else None,
+        )
+        return exits.OK
+    rows = [(user, job) for user in found.users for job in user.jobs]
+    where = shown_nodes(found.nodes) or "any node"
+    shown_window = f"between {when(found.since)} and {when(found.until)}"
+    if not rows:
+        say(f"Nobody was hit by the loss of {where} {shown_window}.")
+        return exits.OK
+    lost = sum(user.lost_node_s for user in found.users)
+    requeued = sum(user.requeued for user in found.users)
+    users = _count(len(found.users), "user")
+    jobs = _count(len({job.job for _, job in rows}), "job")
+    shown.data(
+        f"{users} and {jobs} were hit by the loss of {line(where)} {shown_window}: "
+        f"{requeued} queued again, {shown_duration(lost)} of node time lost."
+    )
+    titles = ["USER", "ACCOUNT", "JOB", "ATTEMPT", "NODE", "STRUCK", "EFFECT", "LOST", "STATE"]
+    cells = [[user.user, user.account, *_struck(job)] for user, job in rows]
+    shown.table(titles, cells, fit=form == "table")
+    shown.data(f"As of position {found.position}.")
+    return exits.OK
+
+
+def _struck(job: ImpactJobOut) -> list[str]:
+    return [
+        str(job.job),
+        str(job.attempt),
+        job.node,
+        when(job.struck_at),
+        job.effect.replace("_", " "),
+        shown_duration(job.lost_node_s),
+        job.state,
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

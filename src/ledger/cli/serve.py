@@ -1,0 +1,267 @@
+"""`up`, `master`, `follow`, `agent`: the processes of a service."""
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ledger.cli import exits
+from ledger.cli.common import NOWHERE, Service
+from ledger.cli.exits import Stop, say
+from ledger.cli.words import BadWord, duration
+
+if TYPE_CHECKING:
+    from ledger.settings import Settings
+
+Data = Annotated[
+    Path | None,
+    Parameter(help="The data directory: socket, log, output. Left out: your own."),
+]
+Listen = Annotated[
+    str,
+    Parameter(help="HOST:PORT to listen on beside the Unix socket; several joined by commas."),
+]
+InsecureListen = Annotated[
+    bool,
+    Parameter(negative="", help="Allow a listener beyond the loopback interface without TLS."),
+]
+AcceptClock = Annotated[
+    bool,
+    Parameter(negative="", help="Start although clock and log do not fit together."),
+]
+RunAs = Annotated[
+    str, Parameter(help="The account that a root agent runs every job as; left out: the user's.")
+]
+
+
+def up(
+    *,
+    data: Data = None,
+    agents: Annotated[int, Parameter(help="How many local nodes, n1, n2 …")] = 4,
+    listen: Listen = "",
+    lease: Annotated[
+        str, Parameter(help="How long a node may be silent before it is lost: 10s, 5m.")
+    ] = "",
+    run_as: RunAs = "",
+    insecure_listen: InsecureListen = False,
+    accept_clock: AcceptClock = False,
+) -> int:
+    """Run a whole service on this machine: master, projections and local agents.
+
+    It starts again what dies, and ends everything when it is told to end (Ctrl-C).
+    """
+    from ledger.up import Supervisor, parts
+
+    settings = _settings(data)
+    if not 0 <= agents <= 1000:
+        raise BadWord("--agents: between 0 and 1000.")
+    lease_s = duration(lease) if lease else None
+    place = settings.data_directory().absolute()
+    options = ["--insecure-listen"] * (insecure_listen or settings.insecure_listen)
+    options += ["--accept-clock"] * (accept_clock or settings.accept_clock)
+    account = run_as or settings.run_as
+    # What says where another service is and who we are there is not for ours.
+    kept = {k: v for k, v in os.environ.items() if k not in ("JOBLEDGER_URL", "JOBLEDGER_TOKEN")}
+    supervisor = Supervisor(
+        parts(
+            place,
+            agents=agents,
+            listen=listen or settings.listen,
+            run_as=account,
+            master_options=options,
+        ),
+        logs=place / "logs",
+        pids=place / "run",
+        say=say,
+        environment=kept,
+    )
+    nodes = f"{agents} agents (n1 to n{agents})" if agents > 1 else f"{agents} agent"
+    say(f"Starting a master and {nodes} in {place}; their logs are in {place / 'logs'}.")
+    if os.geteuid() == 0 and not account and agents:
+        say(
+            "As root, each job runs as the account that is called like its user, and is refused "
+            "where there is none: say --run-as ACCOUNT to run all jobs as one account."
+        )
+    return supervisor.run(
+        lambda: threading.Thread(target=_greet, args=(place, lease_s), daemon=True).start()
+    )
+
+
+def _greet(place: Path, lease_s: int | None) -> None:
+    """Once the master answers: set the lease, and say how to use the service."""
+    from ledger.api.models import PolicyIn
+    from ledger.client.blocking import Client
+    from ledger.client.errors import ClientError
+    from ledger.settings import SOCKET
+
+    url = f"unix:{place / SOCKET}"
+    told = ""
+    try:
+        # The log may be long, and a first start slow: patience until `up` itself is ended.
+        with Client(url, patience_s=float("inf")) as client:
+            pause = threading.Event()
+            while True:
+                try:
+                    state = client.ready()
+                except ClientError:
+                    pause.wait(0.1)
+                    continue
+                if state.ready:
+                    break
+                if state.sentence != told and state.head > 10_000:
+                    say(told := state.sentence)
+                pause.wait(0.2)
+            if lease_s is not None and client.policy().job_lease_s != lease_s:
+                client.set_policy(PolicyIn(job_lease_s=lease_s))
+    except ClientError as error:
+        say(f"{error.sentence} {error.hint}")
+        return
+    for warning in state.warnings:
+        say(f"Warning: {warning}")
+    say(f"Ready (epoch {state.epoch}, position {state.head}). In another shell:")
+    say(f"  export JOBLEDGER_URL={url}")
+    say("  jobledger submit -- hostname")
+    say("Ctrl-C ends it.")
+
+
+def master(
+    *,
+    data: Data = None,
+    wait: Annotated[
+        bool, Parameter(negative="", help="Wait until no other master is there, then take over.")
+    ] = False,
+    listen: Listen = "",
+    insecure_listen: InsecureListen = False,
+    accept_clock: AcceptClock = False,
+) -> int:
+    """Run the master: decide, record, place; come back by replaying the log."""
+    from ledger.api.server import run
+    from ledger.logs import configure
+    from ledger.master.main import MasterSettings
+    from ledger.store.log import LogBusy
+
+    settings = _settings(data)
+    place = settings.data_directory().absolute()
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    configure(settings.log_level, settings.log_format, process="master")
+    heard = listen or settings.listen
+    wanted = MasterSettings(
+        data=place,
+        database_url=_database(settings),
+        listen=tuple(address.strip() for address in heard.split(",") if address.strip()),
+        wait=wait,
+        accept_clock=accept_clock or settings.accept_clock,
+        operator_uids=frozenset({0, place.stat().st_uid}),
+    )
+    try:
+        return run(wanted, say, insecure=insecure_listen or settings.insecure_listen)
+    except LogBusy as busy:
+        raise Stop(
+            exits.TEMPORARY,
+            str(busy)[:1].upper() + str(busy)[1:] + ".",
+            "End that master first, or start this one with --wait to take over when it is gone.",
+        ) from None
+
+
+def follow(*, data: Data = None) -> int:
+    """Keep the projections: follow the log and write the tables that answers are read from."""
+    from ledger.follow import run_follow
+    from ledger.logs import configure
+
+    settings = _settings(data)
+    configure(settings.log_level, settings.log_format, process="follow")
+    run_follow(settings.data_directory().absolute(), _database(settings))
+    return exits.OK
+
+
+def agent(
+    *,
+    name: Annotated[str, Parameter(help="The node's name; left out: this machine's.")] = "",
+    simulate: Annotated[
+        int, Parameter(help="Be so many simulated nodes that run nothing, NAME1, NAME2 …")
+    ] = 0,
+    pool: Annotated[str, Parameter(help="The pool that the node joins.")] = "default",
+    serial: Annotated[str, Parameter(help="The machine's serial number.")] = "",
+    rack: Annotated[str, Parameter(help="The rack it stands in.")] = "",
+    switch: Annotated[str, Parameter(help="The switch it hangs on.")] = "",
+    power: Annotated[str, Parameter(help="The power feed it hangs on.")] = "",
+    features: Annotated[str, Parameter(help="The node's features, joined by commas.")] = "",
+    run_as: RunAs = "",
+    state: Annotated[
+        Path | None, Parameter(help="Where the agent keeps its memory; left out: below --data.")
+    ] = None,
+    at: Service = NOWHERE,
+) -> int:
+    """Run the agent of a node: it runs what the master orders.
+
+    The first time it joins with JOBLEDGER_TOKEN, a join token, or as an operator over the Unix
+    socket; then it has a token of its own.
+    """
+    from ledger.agent.run import AgentBusy, AgentSettings, Place, run_agent
+    from ledger.agent.transport import Rejected
+    from ledger.logs import configure
+
+    settings = at.settings()
+    place = Place(pool, serial, rack, switch, power, _list(features))
+    called = name or socket.gethostname().partition(".")[0]
+    configure(settings.log_level, settings.log_format, process=f"agent {called}")
+    folder = state or settings.data_directory().absolute() / "agents" / called
+    if simulate:
+        return _simulated(settings, name or "s", simulate, place, state)
+    wanted = AgentSettings(
+        name=called,
+        url=settings.service_url(),
+        state_dir=folder,
+        join_token=settings.token.get_secret_value(),
+        place=place,
+        run_as=run_as or settings.run_as,
+    )
+    try:
+        run_agent(wanted)
+    except AgentBusy as busy:
+        raise Stop(exits.TEMPORARY, f"{busy}.", "Give this agent another --name.") from None
+    except Rejected as refusal:
+        raise Stop(
+            exits.NO_PERMISSION if refusal.status in (401, 403) else exits.DATA,
+            f"The master refuses this agent: {refusal}",
+            "An operator makes a join token: jobledger token issue --role join --owner NODE -q",
+        ) from None
+    return exits.OK
+
+
+def _simulated(
+    settings: "Settings", prefix: str, count: int, place: object, state: Path | None
+) -> int:
+    from ledger.agent.run import Place, SimulatedSettings, run_simulated
+
+    assert isinstance(place, Place)
+    run_simulated(
+        SimulatedSettings(
+            names=tuple(f"{prefix}{number}" for number in range(1, count + 1)),
+            url=settings.service_url(),
+            credential=settings.token.get_secret_value(),
+            place=place,
+            state_dir=state,
+        )
+    )
+    return exits.OK
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _settings(data: Path | None) -> "Settings":
+    from ledger.settings import Settings
+
+    if sys.platform != "linux":
+        raise Stop(exits.CONFIG, "A service runs on Linux only.")
+    return Settings(data=data) if data is not None else Settings()
+
+
+def _database(settings: "Settings") -> str | None:
+    return settings.database_url.get_secret_value() if settings.database_url else None

@@ -1,0 +1,196 @@
+"""A whole service on one machine: a supervisor without rules of its own.
+
+It starts processes, each in a session of its own and with a log file, starts again what dies, and
+ends what it started. It knows nothing of jobs: that the master may die at any moment is what the
+log is for. If `up` itself is killed, the kernel kills its children (`tether.py`).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import ledger.tether
+
+FAST_S = 5.0
+"""A process that dies sooner after its start has crashed fast."""
+
+MAX_FAST_CRASHES = 3
+BACK_OFF_S = 0.25
+TERM_S = 8.0
+"""How long a process has to end after TERM."""
+
+MAX_LOG_BYTES = 32 << 20
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+class Part(NamedTuple):
+    """A process to be kept running. Parts of a lower `stage` are ended first."""
+
+    name: str
+    command: tuple[str, ...]
+    stage: int = 0
+
+
+@dataclass
+class _Child:
+    part: Part
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    fast_crashes: int = 0
+    start_again_at: float | None = None
+    given_up: bool = False
+
+
+@dataclass
+class Supervisor:
+    """Keeps `parts` running. `say` is told what a person at the terminal wants to know.
+
+    `logs` gets a file for each part, `pids` its process id for as long as it runs.
+    """
+
+    parts: Sequence[Part]
+    logs: Path
+    pids: Path
+    say: Callable[[str], None]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    term_s: float = TERM_S
+    fast_s: float = FAST_S
+
+    def run(self, started: Callable[[], None] = lambda: None) -> int:
+        """Run until SIGTERM, SIGINT or SIGHUP; `started` is called once all processes are.
+
+        Always 0: that a part had to be given up was said, and the others ran on.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        children = [_Child(part) for part in self.parts]
+        for folder in (self.logs, self.pids):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for child in children:
+                self._start(child)
+            started()
+            self._keep(children)
+        finally:
+            try:
+                self._end(children)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return 0
+
+    def _keep(self, children: list[_Child]) -> None:
+        while True:
+            due = [c.start_again_at for c in children if c.start_again_at is not None]
+            pause = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+            told = signal.sigtimedwait(SIGNALS, pause)
+            if told is not None and told.si_signo != signal.SIGCHLD:
+                return
+            for child in children:
+                if child.process is not None and child.process.poll() is not None:
+                    self._died(child, child.process.returncode)
+                due_at = child.start_again_at
+                if due_at is not None and due_at <= time.monotonic():
+                    self._start(child)
+
+    def _start(self, child: _Child) -> None:
+        part = child.part
+        tether = [sys.executable, "-I", "-S", ledger.tether.__file__, str(os.getpid())]
+        with open(self._log(part), "ab", opener=_private) as log:
+            child.process = subprocess.Popen(  # noqa: S603
+                [*tether, *part.command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                start_new_session=True,
+            )
+        child.started_at, child.start_again_at = time.monotonic(), None
+        (self.pids / f"{part.name}.pid").write_text(f"{child.process.pid}\n")
+
+    def _log(self, part: Part) -> Path:
+        """The part's log file; one that has grown large is put aside, over the one before it."""
+        path = self.logs / f"{part.name}.log"
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            path.rename(path.with_suffix(".log.1"))
+        return path
+
+    def _died(self, child: _Child, status: int) -> None:
+        """Start it again after a pause that grows, or give it up."""
+        name, child.process = child.part.name, None
+        (self.pids / f"{name}.pid").unlink(missing_ok=True)
+        fast = time.monotonic() - child.started_at < self.fast_s
+        child.fast_crashes = child.fast_crashes + 1 if fast else 0
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        if child.fast_crashes >= MAX_FAST_CRASHES:
+            child.given_up = True
+            self.say(
+                f"{name} {how}, {child.fast_crashes} times at once: it is not started again; "
+                f"the others run on. Its last words, in {self._log(child.part)}:\n"
+                + _last_words(self._log(child.part))
+            )
+            return
+        pause = BACK_OFF_S * 2**child.fast_crashes if child.fast_crashes else 0.0
+        child.start_again_at = time.monotonic() + pause
+        self.say(f"{name} {how}; starting it again.")
+
+    def _end(self, children: list[_Child]) -> None:
+        """End all, stage by stage: agents report to a master that still lives."""
+        for stage in sorted({child.part.stage for child in children}):
+            alive = [c for c in children if c.part.stage == stage and c.process is not None]
+            for child in alive:
+                _signal(child, signal.SIGTERM)
+                _signal(child, signal.SIGCONT)  # one that was stopped can't obey otherwise
+            deadline = time.monotonic() + self.term_s
+            for child in alive:
+                assert child.process is not None
+                try:
+                    child.process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    self.say(f"{child.part.name} did not end within {self.term_s:g} s: killed.")
+                    _signal(child, signal.SIGKILL)
+                    child.process.wait()
+                (self.pids / f"{child.part.name}.pid").unlink(missing_ok=True)
+
+
+def _signal(child: _Child, number: signal.Signals) -> None:
+    """Send a signal to the process that we started, and not to what it has started itself."""
+    if child.process is not None and child.process.poll() is None:
+        child.process.send_signal(number)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _last_words(path: Path, lines: int = 3) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        text = file.read().decode(errors="backslashreplace").splitlines()
+    return "\n".join(f"  {line[:300]}" for line in text[-lines:])
+
+
+def parts(
+    data: Path,
+    *,
+    agents: int,
+    listen: str = "",
+    run_as: str = "",
+    master_options: Sequence[str] = (),
+    program: Sequence[str] = (sys.executable, "-m", "ledger"),
+) -> list[Part]:
+    """The processes of a whole service with nodes `n1`, `n2` …"""
+    where = ("--data", str(data))
+    heard = ("--listen", listen) if listen else ()
+    account = ("--run-as", run_as) if run_as else ()
+    found = [Part("master", (*program, "master", *where, *heard, *master_options), stage=2)]
+    found.append(Part("follow", (*program, "follow", *where), stage=1))
+    for number in range(1, agents + 1):
+        name = f"n{number}"
+        command = (*program, "agent", *where, "--name", name, *account)
+        found.append(Part(f"agent-{name}", command, stage=0))
+    return found
