@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from eventsourcing.persistence import ApplicationRecorder, Tracking
 from eventsourcing.popo import POPOTrackingRecorder
-from eventsourcing.tests.persistence import (
-    ApplicationRecorderTestCase,
-    NonInterleavingNotificationIDsBaseCase,
-)
-from eventsourcing.tests.projection import (
-    AggregateEventCountersProjectionTestCase,
-    EventCountersView,
-)
+from eventsourcing.tests import persistence, projection
 from eventsourcing.utils import get_topic
 from psycopg.conninfo import conninfo_to_dict
 
@@ -36,7 +30,7 @@ SHIPPED = 8
 """Four of the recorder and the optional one of subscriptions, the gap test, two projections."""
 
 
-class Counters(POPOTrackingRecorder, EventCountersView):
+class Counters(POPOTrackingRecorder, projection.EventCountersView):
     """The library's example of a view, in memory."""
 
     def __init__(self) -> None:
@@ -92,6 +86,7 @@ def on_postgres(server: Any, template: str) -> Iterator[Opened]:
                 "PERSISTENCE_MODULE": "eventsourcing.postgres",
                 "APPLICATION_RECORDER_TOPIC": get_topic(postgres.PostgresRecorder),
                 "ORIGINATOR_ID_TYPE": "text",
+                "URL": url,
                 "POSTGRES_DBNAME": str(known["dbname"]),
                 "POSTGRES_HOST": str(known["host"]),
                 "POSTGRES_USER": str(known["user"]),
@@ -104,7 +99,7 @@ def on_postgres(server: Any, template: str) -> Iterator[Opened]:
 def shipped(opener: Opener) -> list[type[unittest.TestCase]]:
     """The library's classes, each test with a recorder of its own."""
 
-    class Recorder(ApplicationRecorderTestCase[Any]):
+    class Recorder(persistence.ApplicationRecorderTestCase[Any]):
         EXPECT_CONTIGUOUS_NOTIFICATION_IDS = True
 
         def new_originator_id(self) -> str:
@@ -116,18 +111,21 @@ def shipped(opener: Opener) -> list[type[unittest.TestCase]]:
         def test_insert_subscribe(self) -> None:
             self.optional_test_insert_subscribe()
 
-    class NoGaps(NonInterleavingNotificationIDsBaseCase):
+    class NoGaps(persistence.NonInterleavingNotificationIDsBaseCase):
         def new_originator_id(self) -> str:
             return str(uuid4())
 
         def create_recorder(self) -> ApplicationRecorder:
             return self.enterContext(opener())[0]
 
-    class Projection(AggregateEventCountersProjectionTestCase):
+    class Projection(projection.AggregateEventCountersProjectionTestCase):
         view_class = Counters
 
         def setUp(self) -> None:
             env = self.enterContext(opener())[1]
+            if url := env.pop("URL", ""):  # the library names the table after the application
+                with psycopg.connect(url) as connection:
+                    connection.execute("ALTER TABLE stored_events RENAME TO application_events")
             view = {"EVENTCOUNTERS_PERSISTENCE_MODULE": "eventsourcing.popo"}
             type(self).env = env | view
 

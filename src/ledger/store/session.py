@@ -76,7 +76,8 @@ def connect(url: str, *, read_only: bool = False) -> Connection[Any]:
 
 def _check(connection: Connection[Any], *, durable: bool) -> None:
     names: tuple[str, ...] = NEVER_ZERO
-    if connection.info.host and not connection.info.host.startswith("/"):
+    peer = connection.execute("SELECT inet_client_addr()").fetchone()
+    if peer and peer[0] is not None:  # on a Unix socket they are 0 and mean nothing
         names += NEVER_ZERO_TCP
     query = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
     found = dict(connection.execute(query, [[*names, *NEVER_OFF]]).fetchall())
