@@ -1,0 +1,1 @@
+"""The answers that come with jobledger: one module, one question. Delete any, rebuild any."""

@@ -8,8 +8,8 @@
     story.silence("n1")
     story.append_to(log)
 
-Everything goes through `domain.cluster.decide` and `evolve`, so that what a story tells is a log that
-a master could have written. Every command that comes to events makes one commit.
+Everything goes through `domain.cluster.decide` and `evolve`, so that what a story tells is a log
+that a master could have written. Every command that comes to events makes one commit.
 """
 
 from collections.abc import Iterable

@@ -1,0 +1,372 @@
+"""Which jobs were there ever, and what became of each of them and of every attempt at it?"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import msgspec
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from ledger.domain.arrays import indices
+from ledger.events import (
+    AttemptEnded,
+    AttemptEvent,
+    AttemptPlaced,
+    AttemptStarted,
+    Decision,
+    Dependency,
+    JobCancelRequested,
+    JobChanged,
+    JobEnded,
+    JobEvent,
+    JobHeld,
+    JobReleased,
+    JobRequeued,
+    JobsSubmitted,
+    JobState,
+    Machine,
+    Output,
+    Recorded,
+)
+from ledger.projection import Projection, Table
+
+MAX_LIMIT = 10_000
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=False):
+    """A job. Times are µs; None: not yet. `task`: its index in the array that `first` begins, or
+    -1. `hold` is empty, `user`, `admin` or `system`. `stopping`: told to stop, and by what.
+    `started_at` is the first attempt's start; `nodes`, `cause`, `exit_code` and `signal` are the
+    last attempt's; `attempts` counts them."""
+
+    job: int
+    first: int
+    task: int
+    user: str
+    account: str
+    pool: str
+    qos: str
+    name: str
+    nodes_wanted: int
+    time_limit_s: int
+    restartable: bool
+    features: tuple[str, ...]
+    exclude: tuple[str, ...]
+    depends: tuple[Dependency, ...]
+    begin_at: int | None
+    script_sha256: str
+    text_sha256: str
+    machine: str
+    request: str
+    submitted_at: int
+    state: JobState
+    hold: str
+    held_by: str
+    stopping: str = ""
+    started_at: int | None = None
+    ended_at: int | None = None
+    attempts: int = 0
+    nodes: tuple[str, ...] = ()
+    cause: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class AttemptRow(msgspec.Struct, frozen=True):
+    """One try at a job. Times are µs; None: not yet. `decision`: why then and there, as recorded;
+    `machines`: what each of the nodes was then."""
+
+    job: int
+    attempt: int
+    user: str
+    account: str
+    pool: str
+    nodes: tuple[str, ...]
+    placed_at: int
+    time_limit_s: int
+    restartable: bool
+    machines: tuple[Machine, ...]
+    decision: Decision
+    started_at: int | None = None
+    ended_at: int | None = None
+    outcome: str = ""
+    cause: str = ""
+    next: str = ""
+    lost: tuple[str, ...] = ()
+    held_us: int | None = None
+    ran_us: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+    output: Output | None = None
+
+
+class NodeRow(msgspec.Struct, frozen=True):
+    """An attempt was placed on this node."""
+
+    node: str
+    job: int
+    attempt: int
+
+
+# ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def job_keys(r: Recorded) -> Iterable[tuple[int]]:
+    """Every job of a submission, or the one job that an event is about."""
+    e = r.event
+    if isinstance(e, JobsSubmitted):
+        return ((job,) for job in range(e.first_job, e.first_job + e.count))
+    assert isinstance(e, JobEvent)
+    return ((e.job,),)
+
+
+def evolve_job(key: tuple[int], row: JobRow | None, r: Recorded) -> JobRow | None:
+    """The job after an event."""
+    e = r.event
+    if isinstance(e, JobsSubmitted):
+        return _submitted(key[0], e, r)
+    if row is None:
+        return None
+    match e:
+        case AttemptPlaced():
+            return replace(
+                row, state="running", attempts=e.attempt, nodes=e.nodes, hold="", held_by=""
+            )
+        case AttemptStarted():
+            first = e.started_at if row.started_at is None else row.started_at
+            return replace(row, started_at=first)
+        case AttemptEnded():
+            return _attempt_ended(row, e, r)
+        case JobEnded():
+            return replace(
+                row, state=e.state, cause=e.cause, ended_at=r.at, hold="", held_by="", stopping=""
+            )
+        case JobHeld():
+            return replace(row, hold=e.kind, held_by=r.envelope.by)
+        case JobReleased():
+            return replace(row, hold="", held_by="")
+        case JobCancelRequested() | JobRequeued():
+            return replace(
+                row, stopping="cancelled" if isinstance(e, JobCancelRequested) else "requeued"
+            )
+        case JobChanged():
+            return _changed(row, e)
+    return row
+
+
+def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
+    place = job - e.first_job
+    spec = e.specs[0] if e.array else e.specs[place]
+    return JobRow(
+        job=job,
+        first=e.first_job,
+        task=_tasks(e.array)[place] if e.array else -1,
+        user=e.user,
+        account=spec.account,
+        pool=spec.pool,
+        qos=spec.qos,
+        name=spec.name,
+        nodes_wanted=spec.nodes,
+        time_limit_s=spec.time_limit_s,
+        restartable=spec.restartable,
+        features=spec.features,
+        exclude=spec.exclude,
+        depends=spec.depends,
+        begin_at=spec.begin_at or None,
+        script_sha256=spec.script.sha256 if spec.script else "",
+        text_sha256=spec.text.sha256 if spec.text else "",
+        machine=r.envelope.via.machine,
+        request=r.envelope.request,
+        submitted_at=r.at,
+        state="pending",
+        hold="user" if spec.held else "",
+        held_by=e.user if spec.held else "",
+    )
+
+
+@lru_cache(maxsize=16)
+def _tasks(array: str) -> tuple[int, ...]:
+    return tuple(indices(array))
+
+
+def _attempt_ended(row: JobRow, e: AttemptEnded, r: Recorded) -> JobRow:
+    held = e.next == "held"
+    return replace(
+        row,
+        state=e.state,
+        hold="system" if held else "",
+        held_by="system" if held else "",
+        stopping="",
+        ended_at=r.at if e.next == "final" else None,
+        cause=e.cause,
+        exit_code=e.exit_code,
+        signal=e.signal,
+    )
+
+
+def _changed(row: JobRow, e: JobChanged) -> JobRow:
+    return replace(
+        row,
+        restartable=row.restartable if e.restartable is None else e.restartable,
+        time_limit_s=row.time_limit_s if e.time_limit_s is None else e.time_limit_s,
+    )
+
+
+JOBS = Table(
+    "jobs",
+    JobRow,
+    key=1,
+    events=(
+        JobsSubmitted,
+        AttemptPlaced,
+        AttemptStarted,
+        AttemptEnded,
+        JobEnded,
+        JobHeld,
+        JobReleased,
+        JobCancelRequested,
+        JobRequeued,
+        JobChanged,
+    ),
+    keys=job_keys,
+    evolve=evolve_job,
+    indexes=[("user", "job"), ("account", "job"), ("state", "job"), ("name", "job"), ("first",)],
+)
+
+# ── attempts ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def attempt_keys(r: Recorded) -> Iterable[tuple[int, int]]:
+    """The one attempt that an event is about."""
+    assert isinstance(r.event, AttemptEvent)
+    return ((r.event.job, r.event.attempt),)
+
+
+def evolve_attempt(key: tuple[int, int], row: AttemptRow | None, r: Recorded) -> AttemptRow | None:
+    """The attempt after an event."""
+    e = r.event
+    if isinstance(e, AttemptPlaced):
+        return AttemptRow(
+            job=e.job,
+            attempt=e.attempt,
+            user=e.user,
+            account=e.account,
+            pool=e.pool,
+            nodes=e.nodes,
+            placed_at=e.placed_at,
+            time_limit_s=e.time_limit_s,
+            restartable=e.restartable,
+            machines=e.machines,
+            decision=e.decision,
+        )
+    if row is None:
+        return None
+    if isinstance(e, AttemptStarted):
+        return replace(row, started_at=e.started_at)
+    assert isinstance(e, AttemptEnded)
+    return replace(
+        row,
+        ended_at=r.at,
+        outcome=e.outcome,
+        cause=e.cause,
+        next=e.next,
+        lost=e.lost,
+        held_us=e.held_us,
+        ran_us=e.ran_us,
+        exit_code=e.exit_code,
+        signal=e.signal,
+        detail=e.detail,
+        output=e.output,
+    )
+
+
+ATTEMPTS = Table(
+    "attempts",
+    AttemptRow,
+    key=2,
+    events=(AttemptPlaced, AttemptStarted, AttemptEnded),
+    keys=attempt_keys,
+    evolve=evolve_attempt,
+)
+
+
+def node_keys(r: Recorded) -> Iterable[tuple[str, int, int]]:
+    """Each node of a placement."""
+    e = r.event
+    assert isinstance(e, AttemptPlaced)
+    return ((node, e.job, e.attempt) for node in e.nodes)
+
+
+def evolve_node(key: tuple[str, int, int], row: NodeRow | None, r: Recorded) -> NodeRow:
+    """The attempt was placed there."""
+    return row or NodeRow(*key)
+
+
+NODES = Table("nodes", NodeRow, key=3, events=(AttemptPlaced,), keys=node_keys, evolve=evolve_node)
+
+# ── queries ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def list_jobs(
+    connection: sa.Connection,
+    *,
+    user: str = "",
+    account: str = "",
+    pool: str = "",
+    node: str = "",
+    states: Sequence[str] = (),
+    name: str = "",
+    since: int | None = None,
+    until: int | None = None,
+    limit: int = 100,
+    cursor: str = "",
+    ascending: bool = False,
+) -> tuple[list[JobRow], str | None]:
+    """A page of jobs by id, newest first unless `ascending`, and the cursor of the next page.
+
+    `node`: an attempt of it was placed there. `since`, `until` (µs): jobs that were in the system
+    at some time from `since` on and before `until`. Raises ValueError for a cursor that is none.
+    """
+    query = JOBS.select()
+    for column, wanted in ((JOBS.c.user, user), (JOBS.c.account, account), (JOBS.c.pool, pool)):
+        query = query.where(column == wanted) if wanted else query
+    if name:
+        query = query.where(JOBS.c.name == name)
+    if states:
+        query = query.where(JOBS.c.state.in_(states))
+    if node:
+        query = query.where(JOBS.c.job.in_(sa.select(NODES.c.job).where(NODES.c.node == node)))
+    if since is not None:
+        query = query.where(sa.or_(JOBS.c.ended_at.is_(None), JOBS.c.ended_at >= since))
+    if until is not None:
+        query = query.where(JOBS.c.submitted_at < until)
+    if cursor:
+        last = int(cursor)
+        query = query.where(JOBS.c.job > last if ascending else JOBS.c.job < last)
+    limit = max(1, min(limit, MAX_LIMIT))
+    order = JOBS.c.job if ascending else JOBS.c.job.desc()
+    found = JOBS.rows(connection, query.order_by(order).limit(limit + 1))
+    more = len(found) > limit
+    return found[:limit], str(found[limit - 1].job) if more else None
+
+
+def show_job(connection: sa.Connection, job: int) -> tuple[JobRow, list[AttemptRow]] | None:
+    """A job and its attempts in order; None if there was never one of that id."""
+    found = JOBS.rows(connection, JOBS.select().where(JOBS.c.job == job))
+    if not found:
+        return None
+    attempts = ATTEMPTS.select().where(ATTEMPTS.c.job == job).order_by(ATTEMPTS.c.attempt)
+    return found[0], ATTEMPTS.rows(connection, attempts)
+
+
+def task(connection: sa.Connection, first: int, index: int) -> int | None:
+    """The job that `FIRST_INDEX` names; None if there is none."""
+    query = sa.select(JOBS.c.job).where(JOBS.c.first == first, JOBS.c.task == index)
+    found: int | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+PROJECTION = Projection(
+    "jobs", version=1, tables=(JOBS, ATTEMPTS, NODES), queries=(list_jobs, show_job, task)
+)

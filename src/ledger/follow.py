@@ -1,0 +1,134 @@
+"""The process that keeps all projections: `jobledger follow`.
+
+One loop for all of them: each batch of events is read and decoded once, then folded by every
+projection in turn. One that stops, or is being rebuilt, keeps no other waiting for longer than a
+batch takes.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from ledger.projection.discover import discover
+from ledger.projection.follower import Follower
+from ledger.projection.model import Projection
+from ledger.projection.source import Batch, batch
+from ledger.projection.store import Store
+from ledger.store.location import open_log
+from ledger.store.log import Log
+
+logger = structlog.get_logger("follow")
+
+IDLE_S = 1.0
+"""How long it waits for news at a time, before it looks whether it is to go."""
+PAUSE_S = 0.1
+PAUSE_MOST_S = 5.0
+
+
+class Stop:
+    """Says that the process is to go; `on_stop` is called when it is said."""
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self.on_stop: Callable[[], None] = lambda: None
+
+    def __call__(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Say it: a signal handler, too."""
+        self._asked.set()
+        self.on_stop()
+
+    def __bool__(self) -> bool:
+        return self._asked.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for so long, or until it is said."""
+        self._asked.wait(seconds)
+
+
+def run_follow(data: Path, database_url: str | None) -> None:
+    """Keep every projection up to date until SIGTERM or SIGINT.
+
+    The log is in `data`, or in PostgreSQL if a URL is given; the projections beside it. A database
+    that goes away is waited for.
+    """
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    found = discover()
+    for name, error in found.broken.items():
+        logger.error("projection is broken and left out", projection=name, error=error)
+    follow(list(found.projections.values()), data, database_url, stop)
+
+
+def follow(projections: list[Projection], data: Path, database_url: str | None, stop: Stop) -> None:
+    """Keep these projections up to date until `stop`; begin anew after whatever goes wrong."""
+    pause = PAUSE_S
+    while not stop:
+        try:
+            with Keeper(projections, data, database_url) as keeper:
+                stop.on_stop = keeper.log.interrupt
+                while not stop:
+                    if not keeper.turn() and not stop:
+                        keeper.log.wait(keeper.position, IDLE_S)
+                    pause = PAUSE_S
+        except Exception as error:
+            stop.on_stop = lambda: None
+            logger.error("can't follow; trying again", error=repr(error), pause_s=pause)
+            stop.wait(pause)
+            pause = min(2 * pause, PAUSE_MOST_S)
+    logger.info("follow ends")
+
+
+class Keeper:
+    """A log and the followers of it, for as long as the databases can be reached."""
+
+    def __init__(self, projections: list[Projection], data: Path, url: str | None) -> None:
+        self.log: Log = open_log(None if url else data, url, write=False)
+        self._stores: list[Store] = []
+        self._followers: list[Follower] = []
+        self._known: tuple[int, Batch | None] | None = None
+        try:
+            for projection in projections:
+                store = Store(projection, data, url)
+                self._stores.append(store)
+                self._followers.append(Follower(projection, store, self.log))
+        except BaseException:
+            self.close()
+            raise
+        logger.info(
+            "following", positions={f.projection.id: f.checkpoint.position for f in self._followers}
+        )
+
+    @property
+    def position(self) -> int:
+        """How far the log has been taken in by those that get on."""
+        going = [f.checkpoint.position for f in self._followers if not f.stopped]
+        return min(going) if going else self.log.head().position
+
+    def turn(self) -> bool:
+        """One batch for each projection; whether any got on."""
+        self._known = None
+        got_on = [follower.step(self._batch) for follower in self._followers]
+        return any(got_on)
+
+    def _batch(self, after: int) -> Batch | None:
+        """The next batch, read once for all projections that are at the same place."""
+        if self._known is None or self._known[0] != after:
+            self._known = (after, batch(self.log, after))
+        return self._known[1]
+
+    def close(self) -> None:
+        """Let go of the databases."""
+        for store in self._stores:
+            store.close()
+        self.log.close()
+
+    def __enter__(self) -> "Keeper":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,216 @@
+"""What a projection is: tables that are folds of the log, under one name and version.
+
+A table is declared by its row, a frozen `msgspec.Struct` whose first fields are its key. A field
+may be `int`, `str`, `bool`, any of them or None, or anything else that msgspec can write down: that
+is kept as JSON. The functions of a table are pure: they read the event and the row, nothing else.
+"""
+
+import re
+import types
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+import msgspec
+import sqlalchemy as sa
+from msgspec.structs import astuple, fields
+
+from ledger.events import Event, Recorded
+
+Key = tuple[int | str, ...]
+R = TypeVar("R", bound=msgspec.Struct)
+
+SCHEMA = "projections"
+"""The schema of all projections' tables in PostgreSQL; SQLite has a file for each projection."""
+
+_json = msgspec.json.Encoder()
+
+
+class Json(sa.types.TypeDecorator[Any]):
+    """A value that msgspec can write down, as its JSON in a text column."""
+
+    impl = sa.Text
+    cache_ok = False
+
+    def __init__(self, kind: Any = None) -> None:
+        super().__init__()
+        self.decoder = msgspec.json.Decoder(kind)
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else _json.encode(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """From the database."""
+        return None if value is None else self.decoder.decode(value)
+
+
+class Column(NamedTuple):
+    """A field of a row as a column; `decoder` is there for one that is kept as JSON."""
+
+    name: str
+    kind: Literal["int", "str", "bool", "json"]
+    nullable: bool
+    decoder: msgspec.json.Decoder[Any] | None
+
+
+class Table(Generic[R]):
+    """One table: `row` and how it comes about.
+
+    `key`: how many of the row's first fields are its key. `events`: the classes that can touch the
+    table. `keys(recorded)`: the distinct keys of the rows that an event touches, out of the event
+    alone. `evolve(key, row, recorded)`: the row after the event; None: there is none. `indexes`:
+    columns by which it is looked up otherwise than by its key.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        row: type[R],
+        *,
+        key: int,
+        events: Iterable[type[Event]],
+        keys: Callable[[Recorded], Iterable[Key]],
+        evolve: Callable[[Any, R | None, Recorded], R | None],
+        indexes: Iterable[tuple[str, ...]] = (),
+    ) -> None:
+        self.name, self.row, self.key = name, row, key
+        self.events = frozenset(events)
+        self.keys, self.evolve = keys, evolve
+        self.indexes = tuple(indexes)
+        self.columns = tuple(_column(f.name, f.type) for f in fields(row))
+        self._kept_as_json = [i for i, c in enumerate(self.columns) if c.kind == "json"]
+        self._read_as = [
+            (i, bool if c.kind == "bool" else c.decoder.decode if c.decoder else None)
+            for i, c in enumerate(self.columns)
+            if c.kind in ("bool", "json")
+        ]
+        self._sql: sa.Table | None = None
+
+    def bind(self, metadata: sa.MetaData, name: str) -> None:
+        """Give the table its name in the database."""
+        types_ = {"int": sa.BigInteger, "bool": sa.Boolean}
+        text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+        columns = [
+            sa.Column(
+                c.name,
+                Json(f.type)
+                if c.kind == "json"
+                else types_[c.kind]()
+                if c.kind in types_
+                else text,
+                primary_key=i < self.key,
+                autoincrement=False,
+                nullable=c.nullable,
+            )
+            for i, (c, f) in enumerate(zip(self.columns, fields(self.row), strict=True))
+        ]
+        indexes = [sa.Index(f"{name}_{'_'.join(index)}", *index) for index in self.indexes]
+        plain = self.key == 1 and self.columns[0].kind == "int"
+        self._sql = sa.Table(
+            name, metadata, *columns, *indexes, schema=SCHEMA, sqlite_with_rowid=plain
+        )
+
+    @property
+    def sql(self) -> sa.Table:
+        """The table for queries, once it belongs to a projection."""
+        assert self._sql is not None, f"the table {self.name} belongs to no projection"
+        return self._sql
+
+    @property
+    def c(self) -> Any:
+        """The columns for queries."""
+        return self.sql.c
+
+    def select(self) -> sa.Select[Any]:
+        """All columns, to be narrowed; `rows` gives what it finds."""
+        return sa.select(*(self.sql.c[c.name] for c in self.columns))
+
+    def rows(self, connection: sa.Connection, query: sa.Select[Any]) -> list[R]:
+        """The rows that a query made by `select` finds."""
+        return [self.row(*found) for found in connection.execute(query)]
+
+    def stored(self, row: R) -> tuple[Any, ...]:
+        """A row as the database takes it."""
+        values = list(astuple(row))
+        for i in self._kept_as_json:
+            if values[i] is not None:
+                values[i] = _json.encode(values[i]).decode()
+        return tuple(values)
+
+    def read(self, stored: Iterable[Any]) -> R:
+        """A row out of what the database gives."""
+        values = list(stored)
+        for i, make in self._read_as:
+            if values[i] is not None and make is not None:
+                values[i] = make(values[i])
+        return self.row(*values)
+
+    def check(self, row: R) -> None:
+        """Raise ValueError for a row that not every database of ours can hold."""
+        for column, value in zip(self.columns, self.stored(row), strict=True):
+            if isinstance(value, str) and "\0" in value:
+                raise ValueError(f"{self.name}.{column.name} has a NUL: {value!r}")
+            if isinstance(value, str):
+                value.encode()
+            elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(f"{self.name}.{column.name} has more than 64 bits: {value}")
+            elif value is None and not column.nullable:
+                raise ValueError(f"{self.name}.{column.name} may not be None")
+
+
+class Projection:
+    """A name, a version, and tables. A module that is one names it `PROJECTION`.
+
+    `queries` are the functions that answer its question: `query(connection, **parameters)`. Another
+    `version` is other tables, built from the log: raise it whenever `keys`, `evolve` or a row would
+    come out otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        tables: Iterable[Table[Any]],
+        queries: Iterable[Callable[..., Any]] = (),
+    ) -> None:
+        if not re.fullmatch("[a-z][a-z0-9_]*", name) or re.search(r"_v\d", name) or version < 1:
+            raise ValueError(f"a projection can't be called {name!r} version {version}")
+        self.name, self.version, self.tables = name, version, tuple(tables)
+        self.queries = {query.__name__: query for query in queries}
+        self.metadata = sa.MetaData()
+        for table in self.tables:
+            table.bind(self.metadata, f"{self.id}_{table.name}")
+        self.by_event: dict[type[Event], list[Table[Any]]] = {}
+        for table in self.tables:
+            for event in table.events:
+                self.by_event.setdefault(event, []).append(table)
+
+    @property
+    def id(self) -> str:
+        """Name and version in one word."""
+        return f"{self.name}_v{self.version}"
+
+    @property
+    def shape(self) -> str:
+        """A digest of the tables' columns and indexes: other code may have other ones."""
+        told = [(t.name, t.key, [c[:3] for c in t.columns], t.indexes) for t in self.tables]
+        return sha256(_json.encode(told)).hexdigest()
+
+
+def _column(name: str, kind: Any) -> Column:
+    nullable = False
+    if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
+        nullable = True
+        rest = [arg for arg in get_args(kind) if arg is not type(None)]
+        kind = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
+    if get_origin(kind) is Literal:
+        kind = type(get_args(kind)[0])
+    if kind is bool:
+        return Column(name, "bool", nullable, None)
+    if kind is int:
+        return Column(name, "int", nullable, None)
+    if kind is str:
+        return Column(name, "str", nullable, None)
+    return Column(name, "json", nullable, msgspec.json.Decoder(kind))

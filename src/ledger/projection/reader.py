@@ -1,0 +1,193 @@
+"""Asking projections, from any process: read-only, each answer with the position it is true at."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+
+from ledger.projection import checkpoint as checkpoints
+from ledger.projection.checkpoint import Checkpoint
+from ledger.projection.database import file_of, postgres_engine, sqlite_engine
+from ledger.projection.model import Projection
+from ledger.projection.store import dump_of
+
+LOOK_EVERY_S = 0.005
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """A projection can't be asked: it is not installed, not made yet, or can't be reached."""
+
+
+class Answer(NamedTuple, Generic[T]):
+    """What a query gave, the position it is true at, and by how many events that was too old."""
+
+    value: T
+    position: int
+    lag: int
+
+
+class Status(NamedTuple):
+    """How far a projection has come; `stopped_at` is the event that it can't digest, or 0.
+
+    `at`: the time of the last commit taken in, µs.
+    """
+
+    name: str
+    version: int
+    position: int
+    at: int
+    stopped_at: int
+    error: str
+
+
+class Reader:
+    """All projections of a ledger, for reading. Any number of threads may use it."""
+
+    def __init__(
+        self, projections: Mapping[str, Projection], data: Path | None, url: str | None
+    ) -> None:
+        self._projections = projections
+        self._data, self._url = data, url
+        self._engines: dict[str, tuple[int, sa.Engine]] = {}
+        self._lock = Lock()
+
+    def wait(self, name: str, at_least: int, timeout: float) -> int:
+        """The position of a projection, once it is `at_least` this or `timeout` seconds are over.
+
+        Raises `Unavailable`.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            found = self.checkpoint(name)
+            if found.position >= at_least or found.stopped_at or time.monotonic() >= deadline:
+                return found.position
+            time.sleep(min(LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
+
+    def ask(
+        self,
+        name: str,
+        query: Callable[Concatenate[sa.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Answer[T]:
+        """What a query function of a projection gives now; see `at_least`."""
+        return self.at_least(name, 0, 0, query, *args, **kwargs)
+
+    def at_least(
+        self,
+        name: str,
+        position: int,
+        timeout: float,
+        query: Callable[Concatenate[sa.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Answer[T]:
+        """What a query gives once the projection has come to `position`, or after `timeout` s.
+
+        The rows and the position told are of one state of the database. Raises `Unavailable`.
+        """
+        if position:
+            self.wait(name, position, timeout)
+        projection = self._projection(name)
+        with self._connected(projection) as connection:
+            found = checkpoints.read(connection, projection.id) or Checkpoint()
+            value = query(connection, *args, **kwargs)
+        return Answer(value, found.position, max(0, position - found.position))
+
+    def query(self, name: str, query: str) -> Callable[..., Any]:
+        """A query function of a projection by its name, to be asked. Raises `Unavailable`."""
+        found = self._projection(name).queries.get(query)
+        if found is None:
+            raise Unavailable(f"the projection {name} has no query {query}")
+        return found
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """How far a projection has come. Raises `Unavailable`."""
+        projection = self._projection(name)
+        with self._connected(projection) as connection:
+            return checkpoints.read(connection, projection.id) or Checkpoint()
+
+    def status(self) -> list[Status]:
+        """How far each projection has come; one that can't be reached says so in `error`."""
+        told = []
+        for name, projection in sorted(self._projections.items()):
+            try:
+                c = self.checkpoint(name)
+            except Unavailable as error:
+                c = Checkpoint(error=str(error))
+            told.append(Status(name, projection.version, c.position, c.at, c.stopped_at, c.error))
+        return told
+
+    def dump(self, name: str) -> tuple[Checkpoint, bytes]:
+        """The canonical bytes of a projection, and the checkpoint they belong to."""
+        projection = self._projection(name)
+        with self._connected(projection) as connection:
+            return dump_of(connection, projection)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        with self._lock:
+            for _, engine in self._engines.values():
+                engine.dispose()
+            self._engines.clear()
+
+    def _projection(self, name: str) -> Projection:
+        found = self._projections.get(name)
+        if found is None:
+            raise Unavailable(f"there is no projection {name}")
+        return found
+
+    def _connected(self, projection: Projection) -> "_Reading":
+        return _Reading(self._engine(projection), projection)
+
+    def _engine(self, projection: Projection) -> sa.Engine:
+        """The engine of a projection; another one when its file has been made again."""
+        key, mark = "", 0
+        if self._url is None:
+            assert self._data is not None
+            key, file = projection.id, file_of(self._data, projection)
+            try:
+                mark = file.stat().st_ino
+            except FileNotFoundError:
+                raise Unavailable(
+                    f"{projection.name} is not made yet: is `follow` running?"
+                ) from None
+        with self._lock:
+            known = self._engines.get(key)
+            if known is not None and known[0] == mark:
+                return known[1]
+            if known is not None:
+                known[1].dispose()
+            engine = (
+                postgres_engine(self._url, write=False)
+                if self._url
+                else sqlite_engine(file, write=False)
+            )
+            self._engines[key] = (mark, engine)
+            return engine
+
+
+class _Reading:
+    """One transaction whose database errors are `Unavailable`."""
+
+    def __init__(self, engine: sa.Engine, projection: Projection) -> None:
+        self._engine, self._projection = engine, projection
+        self._begun: Any = None
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            self._begun = self._engine.begin()
+            connection: sa.Connection = self._begun.__enter__()
+        except sa.exc.DBAPIError as error:
+            raise Unavailable(f"{self._projection.name}: {error.orig}") from error
+        return connection
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._begun.__exit__(kind, error, trace)
+        if isinstance(error, sa.exc.OperationalError | sa.exc.ProgrammingError):
+            raise Unavailable(f"{self._projection.name}: {error.orig}") from error

@@ -1,0 +1,123 @@
+"""What a projection reads: whole commits out of a log, some at a time."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from ledger.codec import BrokenEvent, UnknownEvent
+from ledger.events import ProjectionSkipped, Recorded
+
+BATCH = 10_000
+"""Events, or jobs in them, in one batch: what one transaction changes."""
+
+
+class Place(Protocol):
+    """A commit's end."""
+
+    @property
+    def position(self) -> int:
+        """Its last position."""
+
+    @property
+    def hash(self) -> str:
+        """The commit's hash."""
+
+    @property
+    def at(self) -> int:
+        """The commit's time, µs."""
+
+
+class Source(Protocol):
+    """The part of a log that projections need: see `ledger.store.log.Log`."""
+
+    @property
+    def incarnation(self) -> str:
+        """The id of this copy of the log."""
+
+    def head(self) -> Place:
+        """The last whole commit."""
+
+    def commit_at(self, position: int) -> Place | None:
+        """The commit that ends at `position`; None if none ends there."""
+
+    def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
+        """Every event behind `after`, of whole commits only."""
+
+    def read_stream(self, stream: str, after: int = 0) -> Iterator[Recorded]:
+        """The events of one stream."""
+
+
+class Batch(NamedTuple):
+    """Whole commits: their events, and where they end.
+
+    `unreadable`: why the commit behind them can't be read, with the position where it goes wrong.
+    """
+
+    events: list[Recorded]
+    end: Place
+    unreadable: tuple[int, str] | None = None
+
+
+def batch(source: Source, after: int, size: int = BATCH) -> Batch | None:
+    """The next whole commits behind `after`; None if there are none.
+
+    As many as hold `size` events, or jobs in them: one more commit's worth at most.
+    """
+    head = source.head()
+    reach = size
+    while head.position > after:
+        upto = min(after + reach + 1, head.position)
+        found = _read(source, after, upto, size)
+        if found.events or found.unreadable or upto == head.position:
+            whole = upto == head.position and len(found.events) == found.seen
+            end = head if whole and not found.unreadable else _end(source, after, found.events)
+            return Batch(found.events, end, found.unreadable)
+        reach *= 2
+    return None
+
+
+def skips(source: Source, projection: str) -> frozenset[int]:
+    """The positions that the log, as far as it is now, says this projection is to leave out."""
+    return frozenset(
+        r.event.position
+        for r in source.read_stream("master")
+        if isinstance(r.event, ProjectionSkipped) and r.event.projection == projection
+    )
+
+
+class _Read(NamedTuple):
+    events: list[Recorded]
+    seen: int
+    unreadable: tuple[int, str] | None
+
+
+def _read(source: Source, after: int, upto: int, size: int) -> _Read:
+    events: list[Recorded] = []
+    weight = seen = 0
+    try:
+        for recorded in source.read(after, upto):
+            seen += 1
+            if weight >= size and recorded.commit != events[-1].commit:
+                break
+            events.append(recorded)
+            weight += getattr(recorded.event, "count", 1)
+    except (UnknownEvent, BrokenEvent) as error:
+        last = events[-1].position if events else after
+        at = last + (1 if events and source.commit_at(last) is None else 2)
+        while events and source.commit_at(events[-1].position) is None:
+            events.pop()
+        return _Read(events, seen, (at, str(error)))
+    return _Read(events, seen, None)
+
+
+def _end(source: Source, after: int, events: list[Recorded]) -> Place:
+    end = source.commit_at(events[-1].position if events else after)
+    return _BEGINNING if end is None else end
+
+
+class _Beginning(NamedTuple):
+    position: int = 0
+    hash: str = ""
+    at: int = 0
+
+
+_BEGINNING = _Beginning()

@@ -1,0 +1,154 @@
+"""The tables of one projection in a database, and its checkpoint: always changed together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from ledger.projection import checkpoint as checkpoints
+from ledger.projection.checkpoint import Checkpoint
+from ledger.projection.database import Bulk, file_of, postgres_engine, sqlite_engine
+from ledger.projection.fold import Change, dump
+from ledger.projection.model import SCHEMA, Key, Projection, Table
+
+logger = structlog.get_logger("projection")
+
+
+class Overtaken(Exception):
+    """Another process has changed this projection: what is remembered of it is out of date."""
+
+
+class Refused(Exception):
+    """The database can't hold these rows, whenever they are tried again."""
+
+
+class Store:
+    """One projection's place, for the process that keeps it. Used by one thread at a time."""
+
+    def __init__(self, projection: Projection, data: Path | None, url: str | None) -> None:
+        self.projection = projection
+        self._file = None if url or data is None else file_of(data, projection)
+        if self._file is not None:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._engine = sqlite_engine(self._file, write=True)
+        else:
+            assert url is not None
+            self._engine = postgres_engine(url, write=True)
+        self._driver: Any = self._engine.dialect.loaded_dbapi
+
+    def open(self) -> Checkpoint:
+        """Make the tables where there are none, or where their shape is another; the checkpoint.
+
+        A file that SQLite can't read is removed: it can be made again.
+        """
+        try:
+            return self._open()
+        except sa.exc.DatabaseError as error:
+            if self._file is None or type(error.orig) is not self._driver.DatabaseError:
+                raise
+            logger.error(
+                "projection unreadable: made again", projection=self.projection.id, error=str(error)
+            )
+            self._engine.dispose()
+            for end in ("", "-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    self._file.with_name(self._file.name + end).unlink()
+            return self._open()
+
+    def _open(self) -> Checkpoint:
+        projection = self.projection
+        with self._engine.begin() as connection:
+            if self._file is None:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('projections'))"))
+                connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+            checkpoints.METADATA.create_all(connection)
+            known = checkpoints.read(connection, projection.id, lock=True)
+            if known is not None and known.shape == projection.shape:
+                return known
+            if known is not None:
+                logger.warning("projection has other columns: made again", projection=projection.id)
+            self._drop(connection)
+            projection.metadata.create_all(connection)
+            fresh = Checkpoint(shape=projection.shape)
+            if known is None:
+                checkpoints.insert(connection, projection.id, fresh)
+            else:
+                checkpoints.write(connection, projection.id, fresh)
+            return fresh
+
+    def _drop(self, connection: sa.Connection) -> None:
+        """Drop the tables of this version, whatever an older shape of it called them."""
+        schema = SCHEMA if self._file is None else None
+        prefix = f"{self.projection.id}_"
+        for name in sa.inspect(connection).get_table_names(schema=schema):
+            if name.startswith(prefix):
+                sa.Table(name, sa.MetaData(), schema=SCHEMA).drop(connection)
+
+    def load(self, table: Table[Any], keys: Sequence[Key]) -> dict[Key, Any]:
+        """The rows that there are of these keys."""
+        with self._engine.connect() as connection:
+            return Bulk(connection).load(table, keys)
+
+    def write(self, before: Checkpoint, after: Checkpoint, changes: Iterable[Change]) -> None:
+        """Change rows and checkpoint in one transaction, or neither.
+
+        Raises `Overtaken` if the checkpoint is not `before`, `Refused` for rows that the database
+        can't hold, and whatever the driver raises where the database can't be reached.
+        """
+        with self._refusals(), self._engine.begin() as connection:
+            if checkpoints.read(connection, self.projection.id, lock=True) != before:
+                raise Overtaken
+            bulk = Bulk(connection)
+            for table, rows, gone in changes:
+                bulk.upsert(table, rows)
+                bulk.delete(table, gone)
+            checkpoints.write(connection, self.projection.id, after)
+
+    def reset(self) -> Checkpoint:
+        """Empty the tables and go back to the log's beginning, in one transaction."""
+        fresh = Checkpoint(shape=self.projection.shape)
+        with self._engine.begin() as connection:
+            checkpoints.read(connection, self.projection.id, lock=True)
+            for table in self.projection.tables:
+                connection.execute(sa.delete(table.sql))
+            checkpoints.write(connection, self.projection.id, fresh)
+        return fresh
+
+    def stop(self, before: Checkpoint, position: int, error: str) -> Checkpoint:
+        """Note why the projection stands still. Raises `Overtaken`."""
+        after = msgspec.structs.replace(before, stopped_at=position, error=error.replace("\0", "␀"))
+        self.write(before, after, ())
+        return after
+
+    def dump(self) -> tuple[Checkpoint, bytes]:
+        """The canonical bytes of all rows, and the checkpoint they belong to."""
+        with self._engine.begin() as connection:
+            return dump_of(connection, self.projection)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        driver = self._driver
+        try:
+            yield
+        except (driver.DataError, driver.IntegrityError, OverflowError, UnicodeError) as error:
+            raise Refused(f"{type(error).__name__}: {error}") from error
+        except (sa.exc.DataError, sa.exc.IntegrityError) as error:
+            raise Refused(str(error.orig)) from error
+
+
+def dump_of(connection: sa.Connection, projection: Projection) -> tuple[Checkpoint, bytes]:
+    """What a projection holds, as canonical bytes, and the checkpoint it belongs to."""
+    found = checkpoints.read(connection, projection.id) or Checkpoint()
+    rows: dict[str, Iterable[Any]] = {}
+    for table in projection.tables:
+        key = [table.c[c.name] for c in table.columns[: table.key]]
+        rows[table.name] = table.rows(connection, table.select().order_by(*key))
+    return found, dump(projection, rows)
