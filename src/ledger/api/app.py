@@ -64,7 +64,8 @@ def create_app(service: Service) -> FastAPI:
         responses=failures,
     )
     app.state.service = service
-    for router in (status.router, jobs.router, answers.router, nodes.router, agents.router):
+    # The busiest first: routes are tried in order.
+    for router in (agents.router, jobs.router, answers.router, nodes.router, status.router):
         app.include_router(router)
     problems.install(app)
     app.add_middleware(Envelope, service=service)
