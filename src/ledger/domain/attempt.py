@@ -140,8 +140,8 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
     """When a running job's attempt may be given up, µs; None while its leader is in contact.
 
     Restartable: lease and margin after the last contact, or after this master began, which could
-    not hear anybody before. Not restartable: `lost_after`, or at once if an operator has declared
-    the node dead.
+    not hear anybody before. Not restartable, or not so for the whole attempt: `lost_after`, or at
+    once if an operator has declared the node dead.
     """
     assert job.attempt is not None
     leader = c.nodes.get(job.attempt.nodes[0])
@@ -150,7 +150,7 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
     if leader.health != "down" or not leader.silent_since:
         return None
     p = c.policy
-    if job.restartable:
+    if job.attempt.restartable:
         wait_s = p.job_lease_s + p.lease_margin_s
         return max(leader.silent_since, c.started_at) + wait_s * 1_000_000
     if leader.cause == "declared_dead":
@@ -174,7 +174,8 @@ def _end(
 ) -> list[Event]:
     attempt = job.attempt
     assert attempt is not None
-    outcome, following, state = _verdict(job, attempt, end)
+    again = job.restartable and (cause != "node_lost" or attempt.restartable)
+    outcome, following, state = _verdict(job, attempt, end, again)
     held_us = ask.at - attempt.placed_at
     ended = AttemptEnded(
         **_about(job, attempt),
@@ -194,16 +195,19 @@ def _end(
     return [ended, *_emptied(c, attempt)]
 
 
-def _verdict(job: Job, attempt: Attempt, end: str) -> tuple[AttemptOutcome, Next, JobState]:
-    """What an end means for the attempt, for what comes next, and for the job."""
+def _verdict(
+    job: Job, attempt: Attempt, end: str, again: bool
+) -> tuple[AttemptOutcome, Next, JobState]:
+    """What an end means for the attempt, for what comes next, and for the job; `again`: it may be
+    placed once more, since it is restartable and surely no process of it is left."""
     if end == "completed":
         return "completed", "final", "completed"
     if attempt.stop == "cancelled":
         return "cancelled", "final", "cancelled"
-    if attempt.stop == "requeued" and job.restartable:
+    if attempt.stop == "requeued" and again:
         return "requeued", "requeued", "pending"
     if end in ("node_fail", "stopped"):
-        if not job.restartable:
+        if not again:
             return "node_fail", "final", "node_fail"
         if job.node_fails + 1 >= RESTARTS_BEFORE_HOLD:
             return "node_fail", "held", "pending"
@@ -275,7 +279,7 @@ def evolve_placed(c: Cluster, r: Recorded, e: AttemptPlaced) -> None:
     """The job runs as far as its user is concerned; its nodes are taken."""
     if (job := c.jobs.get(e.job)) is None:
         return
-    job.attempt = Attempt(e.attempt, e.nodes, e.placed_at)
+    job.attempt = Attempt(e.attempt, e.nodes, e.placed_at, restartable=e.restartable)
     job.attempts = e.attempt
     c.running.add(job.id)
     c.waiting.get(job.spec.pool, {}).pop(job.id, None)

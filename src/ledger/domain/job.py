@@ -250,6 +250,8 @@ def evolve_changed(c: Cluster, r: Recorded, e: JobChanged) -> None:
     if (job := c.jobs.get(e.job)) is not None:
         if e.restartable is not None:
             job.restartable = e.restartable
+            if job.attempt is not None and not e.restartable:
+                job.attempt.restartable = False
         if e.time_limit_s is not None:
             job.time_limit_s = e.time_limit_s
         queue(c, job)

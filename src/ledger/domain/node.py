@@ -270,7 +270,7 @@ def struck_by(c: Cluster, node: Node) -> tuple[Struck, ...]:
                 user=job.user,
                 account=job.spec.account,
                 pool=job.spec.pool,
-                restartable=job.restartable,
+                restartable=job.attempt.restartable,
                 placed_at=job.attempt.placed_at,
             )
         )

@@ -12,7 +12,7 @@ from ledger.domain.job import queue
 from ledger.domain.state import Cluster, Job, Key, Node, Policy, Token
 from ledger.events import JobSpec
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised whenever the state's shape or meaning changes: older checkpoints are then ignored."""
 
 

@@ -48,13 +48,18 @@ class Policy:
 
 @dataclass(slots=True)
 class Attempt:
-    """The current try of a running job. `stop` is why it was told to stop, "" if it was not."""
+    """The current try of a running job. `stop` is why it was told to stop, "" if it was not.
+
+    `restartable`: the job was so when this was placed, and has been ever since. Only then has the
+    agent surely killed it when its lease ran out: an agent may not know of a later change.
+    """
 
     n: int
     nodes: tuple[str, ...]
     placed_at: int
     started_at: int = 0
     stop: str = ""
+    restartable: bool = False
 
 
 @dataclass(slots=True)

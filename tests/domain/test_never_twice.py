@@ -1,0 +1,117 @@
+"""A job never runs twice at once, and what may not be restarted is started once."""
+
+from ledger.commands import SYSTEM, GiveUp
+from ledger.events import AttemptEnded, AttemptPlaced
+from ledger.testing.stories import Story
+
+SECOND = 1_000_000
+
+
+def cluster(*nodes: str) -> Story:
+    """A story with these nodes, idle."""
+    story = Story()
+    for name in nodes:
+        story.node(name)
+    return story
+
+
+def running(story: Story, *nodes: str, restartable: bool = True) -> int:
+    """A job whose command runs on these nodes."""
+    job = story.submit("ann", nodes=len(nodes), restartable=restartable)
+    story.place(job, *nodes)
+    story.start(job)
+    return job
+
+
+def ends(story: Story, job: int) -> list[AttemptEnded]:
+    """The ends of a job's attempts so far."""
+    found = [r.event for r in story.events]
+    return [e for e in found if isinstance(e, AttemptEnded) and e.job == job]
+
+
+def placements(story: Story, job: int) -> list[tuple[str, ...]]:
+    """Where a job was placed so far."""
+    found = [r.event for r in story.events]
+    return [e.nodes for e in found if isinstance(e, AttemptPlaced) and e.job == job]
+
+
+def give_up(story: Story, job: int) -> list[AttemptEnded]:
+    """What the clock brings about for a job at this moment."""
+    attempt = story.cluster.jobs[job].attempt
+    assert attempt is not None
+    outcome = story.ask(SYSTEM, GiveUp(job=job, attempt=attempt.n))
+    return [e for e in outcome.events if isinstance(e, AttemptEnded)]
+
+
+def test_a_lost_job_is_placed_elsewhere_after_lease_and_margin_and_no_sooner() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    policy = story.cluster.policy
+    story.silence("n1")
+    story.tick(policy.lease_margin_s - 0.000001)
+    assert give_up(story, job) == []
+    story.tick(0.000001)
+    (ended,) = give_up(story, job)
+    assert (ended.outcome, ended.cause, ended.next, ended.lost) == (
+        "node_fail",
+        "node_lost",
+        "requeued",
+        ("n1",),
+    )
+    story.plan()
+    assert placements(story, job) == [("n1",), ("n2",)]
+
+
+def test_a_new_master_gives_every_agent_a_whole_lease() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    story.silence("n1")
+    story.tick(1000)
+    story.restart()
+    assert give_up(story, job) == []
+    policy = story.cluster.policy
+    story.tick(policy.job_lease_s + policy.lease_margin_s)
+    assert len(give_up(story, job)) == 1
+
+
+def test_allowing_restarts_while_its_node_is_silent_frees_nothing() -> None:
+    """The agent was told that the job may not be restarted: it lets it run without a lease."""
+    story = cluster("n1", "n2")
+    job = running(story, "n1", restartable=False)
+    story.silence("n1")
+    story.change(job, restartable=True)
+    story.tick(3600)
+    assert give_up(story, job) == []
+    story.give_up(job)
+    (ended,) = ends(story, job)
+    assert (ended.outcome, ended.next) == ("node_fail", "final")
+    assert placements(story, job) == [("n1",)]
+
+
+def test_forbidding_and_allowing_restarts_again_frees_nothing_either() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    story.change(job, restartable=False)
+    story.silence("n1")
+    story.change(job, restartable=True)
+    story.tick(3600)
+    assert give_up(story, job) == []
+
+
+def test_a_requeue_asked_for_in_vain_does_not_start_the_job_twice() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1", restartable=False)
+    story.change(job, restartable=True)
+    story.requeue(job)
+    story.silence("n1")
+    story.give_up(job)
+    assert [e.next for e in ends(story, job)] == ["final"]
+
+
+def test_a_requeue_is_carried_out_on_the_word_of_the_agent() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1", restartable=False)
+    story.change(job, restartable=True)
+    story.requeue(job)
+    story.end(job, "stopped", None)
+    assert [(e.outcome, e.next) for e in ends(story, job)] == [("requeued", "requeued")]
