@@ -1,8 +1,8 @@
 """A job never runs twice at once, and what may not be restarted is started once."""
 
-from ledger.commands import SYSTEM, GiveUp
+from ledger.commands import SYSTEM, GiveUp, SetPolicy
 from ledger.events import AttemptEnded, AttemptPlaced
-from ledger.testing.stories import Story
+from ledger.testing.stories import OPERATOR, Story
 
 SECOND = 1_000_000
 
@@ -115,3 +115,36 @@ def test_a_requeue_is_carried_out_on_the_word_of_the_agent() -> None:
     story.requeue(job)
     story.end(job, "stopped", None)
     assert [(e.outcome, e.next) for e in ends(story, job)] == [("requeued", "requeued")]
+
+
+def test_a_shorter_lease_does_not_count_for_agents_that_have_not_heard_of_it() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    long_s, heard = story.cluster.policy.job_lease_s, story.now
+    story.ask(OPERATOR, SetPolicy(job_lease_s=10))
+    story.silence("n1")
+    story.tick(10 + story.cluster.policy.lease_margin_s)
+    assert give_up(story, job) == []
+    story.now = heard + (long_s + story.cluster.policy.lease_margin_s) * SECOND
+    assert len(give_up(story, job)) == 1
+
+
+def test_a_shorter_lease_counts_once_everybody_must_have_heard_of_it() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    story.ask(OPERATOR, SetPolicy(job_lease_s=10))
+    story.tick(1000)
+    story.silence("n1")
+    story.tick(story.cluster.policy.lease_margin_s)
+    assert len(give_up(story, job)) == 1
+
+
+def test_a_long_absence_of_the_master_is_not_the_silence_of_its_agents() -> None:
+    story = cluster("n1")
+    job = running(story, "n1", restartable=False)
+    story.silence("n1")
+    story.tick(2 * story.cluster.policy.lost_after_s)
+    story.restart()
+    assert give_up(story, job) == []
+    story.give_up(job)
+    assert [e.next for e in ends(story, job)] == ["final"]

@@ -140,8 +140,8 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
     """When a running job's attempt may be given up, µs; None while its leader is in contact.
 
     Restartable: lease and margin after the last contact, or after this master began, which could
-    not hear anybody before. Not restartable, or not so for the whole attempt: `lost_after`, or at
-    once if an operator has declared the node dead.
+    not hear anybody before. Not restartable, or not so for the whole attempt: `lost_after`, but not
+    before a new master has listened for as long; at once if an operator has declared the node dead.
     """
     assert job.attempt is not None
     leader = c.nodes.get(job.attempt.nodes[0])
@@ -150,12 +150,13 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
     if leader.health != "down" or not leader.silent_since:
         return None
     p = c.policy
+    lease_over = max(leader.silent_since, c.started_at) + p.job_lease_s * 1_000_000
+    killed = max(lease_over, c.lease_until) + p.lease_margin_s * 1_000_000
     if job.attempt.restartable:
-        wait_s = p.job_lease_s + p.lease_margin_s
-        return max(leader.silent_since, c.started_at) + wait_s * 1_000_000
+        return killed
     if leader.cause == "declared_dead":
         return leader.since
-    return leader.silent_since + p.lost_after_s * 1_000_000
+    return max(killed, leader.silent_since + p.lost_after_s * 1_000_000)
 
 
 def lose(c: Cluster, ask: Ask, job: Job, cause: str, lost: tuple[str, ...]) -> list[Event]:

@@ -148,7 +148,9 @@ def evolve_revoked(c: Cluster, r: Recorded, e: TokenRevoked) -> None:
 
 
 def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
-    """The policy is this, whole."""
+    """The policy is this, whole. Who can't be told of a shorter lease goes on under the longer."""
+    if e.job_lease_s < c.policy.job_lease_s:
+        c.lease_until = max(c.lease_until, r.at + c.policy.job_lease_s * 1_000_000)
     c.policy = Policy(e.policy, **{name: getattr(e, name) for name in POLICY_FIELDS})
 
 

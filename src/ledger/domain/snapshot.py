@@ -34,6 +34,7 @@ class Snapshot(msgspec.Struct, array_like=True):
     nodes: list[Node]
     tokens: list[tuple[str, Token]]
     settled: list[tuple[tuple[int, int, str], int]]
+    lease_until: int
 
 
 _NO_SPEC = JobSpec()
@@ -69,6 +70,7 @@ def to_bytes(c: Cluster) -> bytes:
             nodes=[c.nodes[name] for name in sorted(c.nodes)],
             tokens=sorted(c.tokens.items()),
             settled=sorted(c.settled.items(), key=lambda item: (item[1], item[0])),
+            lease_until=c.lease_until,
         )
     )
 
@@ -81,6 +83,7 @@ def from_bytes(data: bytes) -> Cluster:
         at=s.at,
         epoch=s.epoch,
         started_at=s.started_at,
+        lease_until=s.lease_until,
         incarnation=s.incarnation,
         clean_stop=s.clean_stop,
         next_job=s.next_job,

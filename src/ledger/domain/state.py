@@ -195,12 +195,16 @@ class Token:
 
 @dataclass(slots=True)
 class Cluster:
-    """The fold: all that the master decides from. Changed by `cluster.evolve` alone."""
+    """The fold: all that the master decides from. Changed by `cluster.evolve` alone.
+
+    `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
+    """
 
     position: int = 0
     at: int = 0
     epoch: int = 0
     started_at: int = 0
+    lease_until: int = 0
     incarnation: str = ""
     clean_stop: bool = True
     next_job: int = 1
