@@ -237,7 +237,8 @@ def _back(
     """A node returns to service when it has nothing but what it should have.
 
     After silence it may still run its own attempts; a node that was declared dead, or has just
-    joined, must be empty.
+    joined, must be empty. One that may not return yet is out of contact no more: it gets orders,
+    so that nothing of it may be given up while it speaks.
     """
     if node.health == "ok":
         return []
@@ -246,7 +247,7 @@ def _back(
     else:
         back = cmd.has <= attempts
     if not back:
-        return []
+        return [_in_contact(node)] if node.health == "down" and node.silent_since else []
     to: NodeState
     if node.drain:
         to = "draining" if attempts else "drained"
@@ -254,6 +255,18 @@ def _back(
         to = "allocated" if attempts else "idle"
     cause = "reported_empty" if node.health == "checking" else "returned"
     return [_change(c, node, to, cause, "", strike=False)]
+
+
+def _in_contact(node: Node) -> NodeStateChanged:
+    return NodeStateChanged(
+        node=node.name,
+        was="down",
+        to="down",
+        cause="declared_dead" if node.cause == "declared_dead" else "in_contact",
+        pool=node.pool,
+        rack=node.rack,
+        reason=node.reason,
+    )
 
 
 def struck_by(c: Cluster, node: Node) -> tuple[Struck, ...]:

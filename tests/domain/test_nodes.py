@@ -1,0 +1,61 @@
+"""Nodes: what they are told, when they are out of service, and when they come back."""
+
+from ledger.commands import SYSTEM, GiveUp
+from ledger.domain.attempt import give_up_at
+from ledger.domain.orders import wanted
+from ledger.events import AttemptEnded, Event
+from ledger.testing.stories import Story
+
+
+def cluster(*nodes: str) -> Story:
+    """A story with these nodes, idle."""
+    story = Story()
+    for name in nodes:
+        story.node(name)
+    return story
+
+
+def placed(story: Story, *nodes: str, restartable: bool = True) -> int:
+    """A job that was placed on these nodes and has not been started."""
+    job = story.submit("ann", nodes=len(nodes), restartable=restartable)
+    story.place(job, *nodes)
+    return job
+
+
+def happened(story: Story, kind: type[Event], since: int = 0) -> list[Event]:
+    """The events of a kind."""
+    return [r.event for r in story.events[since:] if isinstance(r.event, kind)]
+
+
+def test_a_node_that_speaks_with_something_foreign_is_told_what_to_do_and_nothing_is_given_up() -> (
+    None
+):
+    """Its agent gets orders again, and may start what it is told: that must not start elsewhere."""
+    story = cluster("n1", "n2")
+    job = placed(story, "n1")
+    story.silence("n1")
+    story.contact("n1", has={(999, 1)})
+    node = story.cluster.nodes["n1"]
+    assert (node.state, node.silent_since) == ("down", 0)
+    assert give_up_at(story.cluster, story.cluster.jobs[job]) is None
+    story.tick(100_000)
+    story.ask(SYSTEM, GiveUp(job=job, attempt=1))
+    assert happened(story, AttemptEnded) == []
+    story.contact("n1", has={(job, 1)})
+    assert story.cluster.nodes["n1"].state == "allocated"
+
+
+def test_a_dead_node_that_speaks_stays_dead_until_it_is_empty() -> None:
+    story = cluster("n1")
+    job = placed(story, "n1")
+    story.start(job)
+    story.silence("n1")
+    story.down("n1")
+    story.contact("n1")
+    assert story.cluster.nodes["n1"].cause == "declared_dead"
+    assert [w.stop for w in wanted(story.cluster, "n1")] == ["node_down"]
+    story.end(job, "stopped", None)
+    story.contact("n1")
+    assert story.cluster.nodes["n1"].state == "drained"
+    story.resume("n1")
+    assert story.cluster.nodes["n1"].state == "idle"
