@@ -13,7 +13,6 @@ from ledger.api import history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.jobs import job_number
 from ledger.api.models import ImpactOut, JobOut
-from ledger.api.waiting import read_header
 from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import demand
@@ -93,7 +92,7 @@ async def wait_job(
     try:
         live = cluster.jobs.get(job_id)
         if live is None:
-            return await history.show_job(who, job_id, read_header(who.request))
+            return await history.show_job(who, job_id)
         heads = Heads(cluster, who.running.master.now())
         shown = show.live_job(cluster, live, heads, who)
         loop = asyncio.get_running_loop()

@@ -38,7 +38,10 @@ class Envelope:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Cache-Control"] = "no-store"
                 if (running := self._service.running) is not None:
-                    headers.setdefault("Ledger-Position", str(running.master.head.position))
+                    state = scope["state"]
+                    position = state.get("ledger_position", running.master.head.position)
+                    headers["Ledger-Position"] = str(position)
+                    headers["Ledger-Lag"] = str(state.get("ledger_lag", 0))
                     headers["Jobledger-Epoch"] = str(running.master.epoch)
             await send(message)
 

@@ -19,7 +19,6 @@ from ledger.api.models import (
     SubmittedOut,
     WhyOut,
 )
-from ledger.api.waiting import read_header
 from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
 from ledger.domain.errors import Impossible, Limited, Malformed, Refusal, UnknownJob
 from ledger.domain.explain import Heads, why
@@ -225,7 +224,7 @@ async def show_job(who: Who, job: str) -> JobDetailOut:
     if live is None:
         if not cluster.exists(job_id):
             raise UnknownJob(f"There is no job {job_id}.")
-        return await history.show_job(who, job_id, read_header(who.request))
+        return await history.show_job(who, job_id)
     words = script = None
     heads = Heads(cluster, who.running.master.now())
     details = show.live_detail(cluster, live, heads, who, None, None)
@@ -242,7 +241,8 @@ async def show_job(who: Who, job: str) -> JobDetailOut:
                 "script": script,
             }
         )
-    former = await history.former_attempts(who, job_id, live.attempts, live.user)
+    before = live.attempts if live.attempt is not None else live.attempts + 1
+    former = await history.former_attempts(who, job_id, before, live.user)
     return details.model_copy(update={"attempts": [*former, *details.attempts]})
 
 

@@ -17,7 +17,7 @@ class Freshness(NamedTuple):
     stale: bool = False
 
 
-def read_header(request: Request) -> Freshness:
+def freshness(request: Request) -> Freshness:
     """`?at_least=N` and `?stale=ok` of any reading request."""
     text = request.query_params.get("at_least", "")
     if text and not (text.isascii() and text.isdigit() and len(text) <= 15):

@@ -7,7 +7,7 @@ gets a full lease from the start of the reign, and the agents' next calls fill i
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,6 +23,8 @@ from ledger.events import (
     AttemptStarted,
     JobCancelRequested,
     JobRequeued,
+    NodeEnrolled,
+    NodeRetired,
     NodeStateChanged,
     Recorded,
     Via,
@@ -34,7 +36,7 @@ from ledger.wire import PROTOCOL, Order, Seen, SyncReply, SyncRequest
 logger = structlog.get_logger("contacts")
 
 OLDEST_PROTOCOL = 1
-TEXTS_CACHED = 2_000
+TEXTS_CACHED_BYTES = 64 << 20
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Contacts:
         self._began = master.now()
         self._heard: dict[str, Heard] = {}
         self._texts: OrderedDict[str, bytes] = OrderedDict()
+        self._texts_bytes = 0
         self.behind = 0
 
     def last(self, node: str) -> int:
@@ -78,12 +81,17 @@ class Contacts:
         nodes: set[str] = set()
         for r in recorded:
             e = r.event
-            if isinstance(e, AttemptPlaced | AttemptStarted | AttemptEnded):
+            if isinstance(e, NodeEnrolled):  # another machine, perhaps, and not heard yet
+                self.wake({e.node})
+                self._heard[e.node] = Heard(r.at)
+            elif isinstance(e, AttemptPlaced | AttemptStarted | AttemptEnded):
                 nodes.update(e.nodes)
             elif isinstance(e, JobCancelRequested | JobRequeued):
                 job = self._master.cluster.jobs.get(e.job)
                 if job is not None and job.attempt is not None:
                     nodes.update(job.attempt.nodes)
+            elif isinstance(e, NodeRetired):
+                nodes.add(e.node)
             elif isinstance(e, NodeStateChanged):
                 nodes.add(e.node)
                 for struck in e.struck:
@@ -113,9 +121,10 @@ class Contacts:
                 await asyncio.wait_for(heard.wake.wait(), left)
             except TimeoutError:
                 continue
+        reply = await self._reply(node, acked)
         if not self._still_master():
             raise StaleSync("This master no longer speaks for the log.")
-        return await self._reply(node, wants, acked)
+        return reply
 
     def _admit(self, node: str, sync: SyncRequest) -> Heard:
         if sync.protocol < OLDEST_PROTOCOL:
@@ -294,8 +303,19 @@ class Contacts:
         lease = self._master.cluster.policy.job_lease_s
         return max(0.0, min(sync.wait_s, lease / 3, 60.0))
 
-    async def _reply(self, node: str, wants: list[Wanted], acked: list[int]) -> SyncReply:
-        orders = [await self._order(want) for want in wants]
+    async def _reply(self, node: str, acked: list[int]) -> SyncReply:
+        texts: dict[str, bytes] = {}
+        while True:  # orders and head are of one settled state: nothing is awaited between them
+            cluster = await self._master.settled()
+            if node not in cluster.nodes:
+                raise UnknownNode(f"There is no node {node}.")
+            wants = self._wants(cluster, node)
+            missing = {d for want in wants for d in _digests(want.job)} - texts.keys()
+            if not missing:
+                break
+            for digest in sorted(missing):
+                texts[digest] = await self._text(digest)
+        orders = [self._order(want, texts) for want in wants]
         head = self._master.head
         return SyncReply(
             protocol=PROTOCOL,
@@ -310,11 +330,12 @@ class Contacts:
             acked=tuple(acked),
         )
 
-    async def _order(self, want: Wanted) -> Order:
+    def _order(self, want: Wanted, texts: Mapping[str, bytes]) -> Order:
         job, policy = want.job, self._master.cluster.policy
         assert job.attempt is not None
-        words = await self.words(job)
-        script = await self._text(job.spec.script.sha256) if job.spec.script else b""
+        text = texts[job.spec.text.sha256] if job.spec.text else b""
+        words = WORDS.decode(text) if text else Words()
+        script = texts[job.spec.script.sha256] if job.spec.script else b""
         return Order(
             job=job.id,
             attempt=want.attempt,
@@ -355,9 +376,17 @@ class Contacts:
 
     def remember(self, texts: dict[str, bytes]) -> None:
         """Keep texts at hand: those just submitted will be wanted soon."""
-        self._texts.update(texts)
-        while len(self._texts) > TEXTS_CACHED:
-            self._texts.popitem(last=False)
+        for digest, text in texts.items():
+            if digest not in self._texts:
+                self._texts[digest] = text
+                self._texts_bytes += len(text)
+        while self._texts_bytes > TEXTS_CACHED_BYTES:
+            _, text = self._texts.popitem(last=False)
+            self._texts_bytes -= len(text)
+
+
+def _digests(job: Job) -> set[str]:
+    return {blob.sha256 for blob in (job.spec.text, job.spec.script) if blob is not None}
 
 
 class Words(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -168,7 +168,12 @@ class Master:
             await self._something.wait()
             self._something.clear()
             while self._queue and not self.failed:
-                await self._commit(self._decide())
+                batch = Batch()
+                try:
+                    self._decide(batch)
+                    await self._commit(batch)
+                except Exception as error:  # a draft half evolved, or a listener: see `_fatal`
+                    self._fatal(batch, error)
         self._writer.shutdown(wait=not self.failed)
 
     def close(self) -> None:
@@ -176,17 +181,17 @@ class Master:
         self.accepting = False
         self._something.set()
 
-    def _decide(self) -> Batch:
+    def _decide(self, batch: Batch) -> None:
         at = max(self.now(), self.head.at)
-        batch = Batch()
         while self._queue and len(batch.facts) < MAX_BATCH_EVENTS:
             request = self._queue.popleft()
             if request.done.cancelled():
                 continue
             self.counters.requests += 1
-            answers = [self._decide_one(batch, request, cmd, at) for cmd in request.commands]
+            answers: list[Outcome | Refusal] = []
             batch.answers.append((request, answers))
-        return batch
+            for command in request.commands:
+                answers.append(self._decide_one(batch, request, command, at))
 
     def _decide_one(
         self, batch: Batch, request: Request, command: Command, at: int

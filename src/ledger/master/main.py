@@ -31,6 +31,8 @@ from ledger.master.reader import LogReader
 from ledger.master.recovery import Recovered, recover, save
 from ledger.master.service import Bells, Running, Service
 from ledger.master.timers import Planner, RefusedDemand, Ticker
+from ledger.projection.discover import discover
+from ledger.projection.reader import Reader
 from ledger.store.leadership import Leadership, leadership
 from ledger.store.location import open_log
 from ledger.store.log import Log
@@ -166,7 +168,12 @@ class _Reign:
             ),
         )
         outputs = Outputs(self._settings.data / "output")
-        running = Running(master, contacts, planner, refused, reader, outputs, bells, report)
+        found = discover()
+        service.warnings += [f"projection {n}: {why}" for n, why in sorted(found.broken.items())]
+        history = Reader(found.projections, self._settings.data, self._settings.database_url)
+        running = Running(
+            master, contacts, planner, refused, reader, history, outputs, bells, report
+        )
         ticker = Ticker(master, contacts, planner, refused)
         workers += [
             asyncio.ensure_future(planner.run()),
@@ -210,6 +217,7 @@ class _Reign:
         if not master.failed:
             save(self._checkpoints, master.head, await master.settled())
         running.reader.close()
+        running.history.close()
 
 
 def _sentence(report: dict[str, int], epoch: int) -> str:

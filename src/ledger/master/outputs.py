@@ -4,12 +4,14 @@ One file an attempt, `DIR/output/JOB/ATTEMPT`, written by offset so that a repea
 nothing. The log has its size and digest; the bytes themselves are no part of it.
 """
 
+import contextlib
+import errno
 import os
 import shutil
 import time
 from pathlib import Path
 
-from ledger.domain.errors import Malformed, OutputGone
+from ledger.domain.errors import Malformed, OutputGone, StorageIsFull
 
 KEEP_S = 30 * 86_400
 MAX_CHUNK = 4 << 20
@@ -40,6 +42,10 @@ class Outputs:
                 offset += written
                 view = view[written:]
             return max(size, offset)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageIsFull("The disk of the output store is full.") from error
+            raise
         finally:
             os.close(fd)
 
@@ -61,9 +67,10 @@ class Outputs:
         before = (time.time() if now_s is None else now_s) - KEEP_S
         removed = 0
         for folder in self._folder.iterdir():
-            if all(file.stat().st_mtime < before for file in folder.iterdir()):
-                shutil.rmtree(folder, ignore_errors=True)
-                removed += 1
+            with contextlib.suppress(OSError):  # a stray file, or one that goes away meanwhile
+                if all(file.stat().st_mtime < before for file in folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed += 1
         return removed
 
     def _path(self, job: int, attempt: int) -> Path:

@@ -11,6 +11,7 @@ from ledger.master.loop import Master
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
 from ledger.master.timers import Planner, RefusedDemand
+from ledger.projection.reader import Reader
 
 
 class Bells:
@@ -57,6 +58,7 @@ class Running:
     planner: Planner
     refused: RefusedDemand
     reader: LogReader
+    history: Reader
     outputs: Outputs
     bells: Bells
     recovery: dict[str, int]

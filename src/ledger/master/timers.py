@@ -10,7 +10,7 @@ import structlog
 
 from ledger import events as ev
 from ledger.commands import SYSTEM, Command, GiveUp, RecordRefused, Silence
-from ledger.domain.errors import NotNow, Refusal, StorageIsFull, TooBusy
+from ledger.domain.errors import NotNow, Refusal, StaleProposal, StorageIsFull, TooBusy
 from ledger.domain.orders import due
 from ledger.domain.schedule import Plan, plan, view
 from ledger.master.contacts import Contacts
@@ -84,7 +84,9 @@ class Planner:
         self.last_micros = round((loop.time() - began) * 1e6)
         self.passes += 1
         if self.last.places:
-            await self._master.ask(SYSTEM, self.last.places)
+            answers = await self._master.ask(SYSTEM, self.last.places)
+            if any(isinstance(answer, StaleProposal) for answer in answers):
+                self._wanted.set()  # its nodes are free, and nothing else may ask again
 
 
 class Demand(NamedTuple):
@@ -106,7 +108,7 @@ class RefusedDemand:
     def add(self, what: Demand, jobs: int, node_seconds: int) -> None:
         """Count one refused request."""
         if what not in self._sums and len(self._sums) >= REFUSED_A_MINUTE - 1:
-            what = Demand("", "", "", what.code)
+            what = Demand("", "", "", "several")
         sums = self._sums.setdefault(what, [0, 0, 0])
         for i, amount in enumerate((1, jobs, node_seconds)):
             sums[i] = min(sums[i] + amount, 2**62)
@@ -115,6 +117,9 @@ class RefusedDemand:
         """The records of the minute that has passed, once it has."""
         minute = now // 60_000_000
         if minute == self._minute:
+            return []
+        if not self._minute:  # the first look: what was refused until now was so in this minute
+            self._minute = minute
             return []
         last, self._minute = self._minute, minute
         sums, self._sums = self._sums, {}
