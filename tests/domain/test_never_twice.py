@@ -1,7 +1,7 @@
 """A job never runs twice at once, and what may not be restarted is started once."""
 
-from ledger.commands import SYSTEM, GiveUp, SetPolicy
-from ledger.events import AttemptEnded, AttemptPlaced
+from ledger.commands import SYSTEM, GiveUp, ReportEnded, SetPolicy, Subject
+from ledger.events import AttemptEnded, AttemptPlaced, StaleReported
 from ledger.testing.stories import OPERATOR, Story
 
 SECOND = 1_000_000
@@ -148,3 +148,60 @@ def test_a_long_absence_of_the_master_is_not_the_silence_of_its_agents() -> None
     assert give_up(story, job) == []
     story.give_up(job)
     assert [e.next for e in ends(story, job)] == ["final"]
+
+
+def report(story: Story, node: str, job: int, attempt: int = 1, **fields: object) -> object:
+    """A node's report of an end, and what it is answered: is it dealt with?"""
+    values = {"end": "stopped", "cause": "stopped"} | fields
+    command = ReportEnded(node=node, job=job, attempt=attempt, **values)  # type: ignore[arg-type]
+    return story.ask(Subject(node, "node"), command).reply
+
+
+def stale(story: Story) -> list[tuple[int, int, str]]:
+    """The reports on record that changed nothing."""
+    found = [r.event for r in story.events]
+    return [(e.job, e.attempt, e.node) for e in found if isinstance(e, StaleReported)]
+
+
+def test_a_late_end_changes_nothing_and_is_recorded_once() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    story.silence("n1")
+    story.give_up(job)
+    story.plan()
+    assert report(story, "n1", job, end="completed", cause="exit") is True
+    assert report(story, "n1", job, end="completed", cause="exit") is True
+    assert story.cluster.jobs[job].attempts == 2
+    assert stale(story) == [(job, 1, "n1")]
+
+
+def test_the_end_of_another_node_than_the_leader_waits_for_the_leader() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1", "n2")
+    assert report(story, "n2", job, cause="no_such_account") is False
+    assert ends(story, job) == []
+    report(story, "n1", job, lost=("n2",))
+    (ended,) = ends(story, job)
+    assert (ended.outcome, ended.next, ended.lost) == ("node_fail", "requeued", ("n2",))
+    assert report(story, "n2", job, cause="no_such_account") is True
+    assert stale(story) == [(job, 1, "n2")], "the true cause is on record"
+
+
+def test_nodes_that_were_told_to_stop_are_not_lost_and_their_reports_are_no_news() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1", "n2")
+    story.cancel(job)
+    assert report(story, "n2", job) is False
+    report(story, "n1", job, lost=("n2",))
+    assert [(e.outcome, e.lost) for e in ends(story, job)] == [("cancelled", ())]
+    assert report(story, "n2", job) is True
+    assert stale(story) == []
+
+
+def test_a_job_that_a_dead_node_stopped_avoids_that_node() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    story.down("n1")
+    report(story, "n1", job)
+    assert [(e.outcome, e.lost) for e in ends(story, job)] == [("node_fail", ("n1",))]
+    assert story.cluster.jobs[job].avoid == ("n1",)

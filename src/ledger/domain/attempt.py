@@ -118,10 +118,16 @@ def decide_ended(c: Cluster, ask: Ask, cmd: ReportEnded) -> Outcome:
         return Outcome(_stale(c, cmd.job, cmd.attempt, cmd.node, "ended", report), True)
     if cmd.node != job.attempt.nodes[0]:
         return Outcome([], False)
-    lost = cmd.lost
-    if cmd.end == "node_fail" and not lost:
-        lost = (cmd.node,)
-    return Outcome(_end(c, ask, job, cmd.end, cmd.cause, lost, cmd), True)
+    return Outcome(_end(c, ask, job, cmd.end, cmd.cause, _lost(c, job.attempt, cmd), cmd), True)
+
+
+def _lost(c: Cluster, attempt: Attempt, cmd: ReportEnded) -> tuple[str, ...]:
+    """The nodes whose loss ended the attempt. A node that was told to stop and did is not lost."""
+    if attempt.stop:
+        return tuple(n for n in cmd.lost if n not in c.nodes or c.nodes[n].health == "down")
+    if cmd.end in ("node_fail", "stopped") and not cmd.lost:
+        return (cmd.node,)
+    return cmd.lost
 
 
 def decide_give_up(c: Cluster, ask: Ask, cmd: GiveUp) -> Outcome:
@@ -302,7 +308,9 @@ def evolve_ended(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
         if (node := c.nodes.get(name)) is not None:
             node.attempts.discard((e.job, e.attempt))
     if e.cause not in NO_REPORT:
-        _settle(c, (e.job, e.attempt, e.nodes[0]), r.position)
+        # the leader has reported; of the others, a report is news only if their loss was the cause
+        for name in sorted({*e.nodes[:1], *(set(e.nodes) - set(e.lost))}):
+            _settle(c, (e.job, e.attempt, name), r.position)
     job = _current(c, e.job, e.attempt)
     if job is None:
         return
@@ -325,6 +333,7 @@ def evolve_stale(c: Cluster, r: Recorded, e: StaleReported) -> None:
 
 
 def _settle(c: Cluster, what: tuple[int, int, str], position: int) -> None:
+    c.settled.pop(what, None)  # so that the oldest stands first
     c.settled[what] = position
     if len(c.settled) > SETTLED_REMEMBERED:
         del c.settled[next(iter(c.settled))]
