@@ -1,7 +1,10 @@
 """Nodes: what they are told, when they are out of service, and when they come back."""
 
-from ledger.commands import SYSTEM, GiveUp
+import pytest
+
+from ledger.commands import SYSTEM, Contact, GiveUp, Subject
 from ledger.domain.attempt import give_up_at
+from ledger.domain.errors import StaleSync
 from ledger.domain.orders import wanted
 from ledger.events import AttemptEnded, Event
 from ledger.testing.stories import Story
@@ -59,3 +62,30 @@ def test_a_dead_node_that_speaks_stays_dead_until_it_is_empty() -> None:
     assert story.cluster.nodes["n1"].state == "drained"
     story.resume("n1")
     assert story.cluster.nodes["n1"].state == "idle"
+
+
+def contact(story: Story, node: str, spool: str) -> None:
+    """The agent with this spool says that it has nothing."""
+    command = Contact(node=node, spool=spool, boot_id=spool, build="0", protocol=1)
+    story.ask(Subject(node, "node"), command)
+
+
+def test_what_an_earlier_agent_said_and_comes_late_is_not_believed() -> None:
+    """A call that hung in the network while the machine started anew knows nothing of now."""
+    story = cluster("n1", "n2")
+    story.reboot("n1")
+    job = placed(story, "n1")
+    story.start(job)
+    with pytest.raises(StaleSync):
+        contact(story, "n1", "n1-1")
+    assert happened(story, AttemptEnded) == []
+
+
+def test_an_agent_that_has_lost_its_memory_has_lost_its_job() -> None:
+    story = cluster("n1", "n2")
+    job = placed(story, "n1")
+    story.start(job)
+    story.reboot("n1")
+    (ended,) = happened(story, AttemptEnded)
+    assert isinstance(ended, AttemptEnded)
+    assert (ended.cause, ended.next, ended.lost) == ("agent_forgot", "requeued", ("n1",))

@@ -12,9 +12,9 @@ from ledger.commands import (
     Silence,
 )
 from ledger.domain.attempt import lose
-from ledger.domain.errors import NodeBusy, NodeExists, UnknownNode
+from ledger.domain.errors import NodeBusy, NodeExists, StaleSync, UnknownNode
 from ledger.domain.permissions import demand
-from ledger.domain.state import Ask, Cluster, Node, Outcome
+from ledger.domain.state import FORMER_SPOOLS, Ask, Cluster, Node, Outcome
 from ledger.events import (
     AgentSeen,
     Event,
@@ -182,6 +182,11 @@ def decide_silence(c: Cluster, ask: Ask, cmd: Silence) -> Outcome:
 def decide_contact(c: Cluster, ask: Ask, cmd: Contact) -> Outcome:
     """An agent spoke: record what is new about it, what it lost, and whether it is back."""
     node = known(c, cmd)
+    if cmd.spool in node.former:
+        raise StaleSync(
+            f"A later agent has taken the place of this one on {node.name}.",
+            hint="Only one agent may run on a node; one whose files were restored needs a new spool.",
+        )
     events: list[Event] = []
     if (cmd.spool, cmd.boot_id, cmd.build) != (node.spool, node.boot_id, node.build):
         events.append(
@@ -387,6 +392,8 @@ def evolve_seen(c: Cluster, r: Recorded, e: AgentSeen) -> None:
     if (node := c.nodes.get(e.node)) is not None:
         node.build, node.boot_id = e.build, e.boot_id
         if node.spool != e.instance:
+            if node.spool:
+                node.former = (*node.former, node.spool)[-FORMER_SPOOLS:]
             node.spool, node.spool_since = e.instance, r.at
 
 

@@ -19,6 +19,9 @@ KEY_LIFETIME_US = 7 * 86_400 * 1_000_000
 SETTLED_REMEMBERED = 10_000
 """End reports that need no further event when they are repeated: this many are remembered."""
 
+FORMER_SPOOLS = 8
+"""Spools of earlier agents that are remembered for each node."""
+
 END_STATES: tuple[JobState, ...] = (
     "completed",
     "failed",
@@ -121,7 +124,10 @@ class Waiting(NamedTuple):
 
 @dataclass(slots=True)
 class Node:
-    """A machine. `health`: ok, checking (not yet reported empty) or down; `drain`: no new jobs."""
+    """A machine. `health`: ok, checking (not yet reported empty) or down; `drain`: no new jobs.
+
+    `former` are the spools of its earlier agents, latest last: what these say now is late.
+    """
 
     name: str
     pool: str
@@ -139,6 +145,7 @@ class Node:
     boot_id: str = ""
     spool: str = ""
     spool_since: int = 0
+    former: tuple[str, ...] = ()
     health: str = "checking"
     drain: bool = False
     since: int = 0
