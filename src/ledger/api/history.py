@@ -67,12 +67,15 @@ async def _ask(who: Caller, projection: str, query: str, *args: Any, **kwargs: A
     asked = freshness(who.request)
     wanted = 0 if asked.stale else (asked.at_least or running.master.head.position)
     reader = running.history
-    try:
-        answer = await asyncio.to_thread(
-            lambda: reader.at_least(
-                projection, wanted, PATIENCE_S, reader.query(projection, query), *args, **kwargs
-            )
+
+    def read() -> Any:
+        function = reader.query(projection, query)
+        return reader.at_least(
+            projection, wanted, PATIENCE_S, lambda connection: function(connection, *args, **kwargs)
         )
+
+    try:
+        answer = await asyncio.to_thread(read)
     except Unavailable as error:
         raise Behind(
             f"This can't be answered yet: {error}.", hint="Is `jobledger follow` running?"
