@@ -87,18 +87,16 @@ class Contacts:
             elif isinstance(e, AttemptPlaced | AttemptStarted | AttemptEnded):
                 nodes.update(e.nodes)
             elif isinstance(e, JobCancelRequested | JobRequeued):
-                job = self._master.cluster.jobs.get(e.job)
-                if job is not None and job.attempt is not None:
-                    nodes.update(job.attempt.nodes)
-            elif isinstance(e, NodeRetired):
+                nodes.update(self._nodes_of(e.job))
+            elif isinstance(e, NodeStateChanged | NodeRetired):
                 nodes.add(e.node)
-            elif isinstance(e, NodeStateChanged):
-                nodes.add(e.node)
-                for struck in e.struck:
-                    job = self._master.cluster.jobs.get(struck.job)
-                    if job is not None and job.attempt is not None:
-                        nodes.update(job.attempt.nodes)
+                for struck in e.struck if isinstance(e, NodeStateChanged) else ():
+                    nodes.update(self._nodes_of(struck.job))
         self.wake(nodes)
+
+    def _nodes_of(self, job_id: int) -> tuple[str, ...]:
+        job = self._master.cluster.jobs.get(job_id)
+        return job.attempt.nodes if job is not None and job.attempt is not None else ()
 
     async def sync(
         self, subject: Subject, node: str, sync: SyncRequest, via: Via, request: str
@@ -142,12 +140,9 @@ class Contacts:
 
     def _wake_leaders(self, node: str) -> None:
         """A hold was reported: whoever leads the attempt may now go."""
-        cluster = self._master.cluster
-        if (known := cluster.nodes.get(node)) is not None:
+        if (known := self._master.cluster.nodes.get(node)) is not None:
             for job_id, _ in known.attempts:
-                job = cluster.jobs.get(job_id)
-                if job is not None and job.attempt is not None:
-                    self.wake({job.attempt.nodes[0]})
+                self.wake(set(self._nodes_of(job_id)[:1]))
 
     async def _check(self, node: str, sync: SyncRequest) -> None:
         """The node is enrolled, and has seen no more of the log than there is."""
@@ -224,9 +219,7 @@ class Contacts:
                 heard.members_lost.discard(key)
             elif report.kind == "ended" and key not in heard.members_lost:
                 heard.members_lost.add(key)
-                job = self._master.cluster.jobs.get(report.job)
-                if job is not None and job.attempt is not None:
-                    self.wake({job.attempt.nodes[0]})
+                self.wake(set(self._nodes_of(report.job)[:1]))
         if len(answers) > len(sync.reports):
             if isinstance(answers[-1], Refusal):
                 raise answers[-1]
@@ -333,8 +326,7 @@ class Contacts:
     def _order(self, want: Wanted, texts: Mapping[str, bytes]) -> Order:
         job, policy = want.job, self._master.cluster.policy
         assert job.attempt is not None
-        text = texts[job.spec.text.sha256] if job.spec.text else b""
-        words = WORDS.decode(text) if text else Words()
+        words = _words(texts[job.spec.text.sha256] if job.spec.text else b"")
         script = texts[job.spec.script.sha256] if job.spec.script else b""
         return Order(
             job=job.id,
@@ -360,10 +352,7 @@ class Contacts:
 
     async def words(self, job: Job) -> "Words":
         """What a live job's owner wrote, out of the blobs."""
-        if job.spec.text is None:
-            return Words()
-        data = await self._text(job.spec.text.sha256)
-        return WORDS.decode(data) if data else Words()
+        return _words(await self._text(job.spec.text.sha256) if job.spec.text else b"")
 
     async def _text(self, sha256: str) -> bytes:
         if sha256 in self._texts:
@@ -399,3 +388,7 @@ class Words(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 WORDS = msgspec.json.Decoder(Words)
+
+
+def _words(text: bytes) -> Words:
+    return WORDS.decode(text) if text else Words()

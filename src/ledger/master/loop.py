@@ -190,8 +190,7 @@ class Master:
             self.counters.requests += 1
             answers: list[Outcome | Refusal] = []
             batch.answers.append((request, answers))
-            for command in request.commands:
-                answers.append(self._decide_one(batch, request, command, at))
+            answers.extend(self._decide_one(batch, request, cmd, at) for cmd in request.commands)
 
     def _decide_one(
         self, batch: Batch, request: Request, command: Command, at: int
