@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -200,7 +199,7 @@ def test_sigterm_leaves_nothing_behind(open_path: Path) -> None:
         await soon(lambda: pid_in(main_pid))
         assert await agent.end(signal.SIGTERM) == 0
         assert not alive(pid_in(main_pid))
-        assert list((open_path / "scratch").iterdir()) == []
+        assert not (open_path / "scratch").exists()
         assert master.ended() is None
         agent.start()
         assert (await soon(master.ended)).cause == "agent_restarted"
@@ -239,4 +238,3 @@ def test_it_waits_for_a_master_that_is_not_there_yet(open_path: Path) -> None:
             await agent.end()
 
     asyncio.run(main())
-    assert not os.path.exists(open_path / "state" / "agent.sock")

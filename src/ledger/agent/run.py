@@ -125,7 +125,11 @@ async def _agent(settings: AgentSettings) -> NoReturn:
         Uploads(settings.state_dir / "output", transport.upload),
         wait_s=settings.wait_s,
     )
-    await agent.run()
+    try:
+        await agent.run()
+    finally:
+        with contextlib.suppress(OSError):  # it holds something that could not be wiped in time
+            root.rmdir()
 
 
 async def simulate(settings: SimulatedSettings) -> NoReturn:
