@@ -65,7 +65,7 @@ class Proxy:
                     self.fired += 1
                     break
                 self._eating = client
-            server.sendall(data)
+            _send(server, data)
         _end(client)
         _end(server)
 
@@ -75,7 +75,7 @@ class Proxy:
                 self._eating = None
                 self.fired += 1
                 break
-            client.sendall(data)
+            _send(client, data)
         _end(client)
         _end(server)
 
@@ -85,6 +85,11 @@ def _received(source: socket.socket) -> bytes:
         return source.recv(1 << 16)
     except OSError:
         return b""
+
+
+def _send(target: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        target.sendall(data)
 
 
 def _end(one: socket.socket) -> None:

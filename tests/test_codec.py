@@ -1,12 +1,16 @@
 """What an older or newer release wrote is read as far as it can be, and refused where it can't."""
 
-from typing import Any
+import re
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ledger.codec import BrokenEvent, Codec, Raw, UnknownEvent
-from ledger.events import Envelope, JobHeld, NodeRetired
+from ledger.events import EVENTS, Envelope, JobHeld, NodeConfigured, NodeRetired, Origin
 
 ENVELOPE = Envelope(by="alice", request="r1")
 
@@ -63,3 +67,56 @@ def test_bytes_that_are_not_the_event_are_refused(data: bytes) -> None:
 def test_what_would_not_be_read_back_is_not_written(fields: dict[str, Any]) -> None:
     with pytest.raises(BrokenEvent):
         Codec().encode(NodeRetired(**fields), ENVELOPE)
+
+
+def test_what_would_come_back_as_something_else_is_not_written() -> None:
+    with pytest.raises(BrokenEvent, match="would not be read back"):
+        Codec().encode(
+            NodeConfigured(node="n1", pool="p", features=["gpu"]),  # type: ignore[arg-type]
+            ENVELOPE,
+        )
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Every value that a field of an event may have."""
+    kind, arguments = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return st.sampled_from(arguments)
+    if kind in (Union, UnionType):
+        return st.one_of(*map(values, arguments))
+    if kind is tuple:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if kind is dict:
+        return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=3)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return structs(hint)
+    return {
+        int: st.integers(-(2**63), 2**63 - 1),
+        str: st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+        bool: st.booleans(),
+        NoneType: st.none(),
+    }[hint]
+
+
+def structs(cls: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    """Every instance of a piece of an event."""
+    fields = {field.name: values(field.type) for field in msgspec.structs.fields(cls)}
+    return st.builds(cls, **fields)
+
+
+@pytest.mark.parametrize("name", EVENTS)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_every_event_has_a_stream_and_an_origin_and_comes_back(
+    name: str, data: st.DataObject
+) -> None:
+    cls = EVENTS[name]
+    event, envelope = data.draw(structs(cls)), data.draw(structs(Envelope))
+    assert event.stream.partition("-")[0] in STREAMS
+    assert cls.origin in get_args(Origin)
+    assert re.fullmatch(r"[a-z]+\.[a-z_]+\.v[1-9]", name)
+    codec = Codec()
+    assert codec.decode(name, codec.encode(event, envelope)) == (event, envelope)
+
+
+STREAMS = {"job", "node", "outage", "notice", "policy", "identity", "master", "reasons"}

@@ -145,7 +145,9 @@ class PostgresLog(StoredLog):
             self._warned.append(notice.message_primary or "")
 
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        query = query.replace("{position}", self.position).replace("?", "%s")
+        query = (
+            query.replace("{position}", self.position).replace("{headers}", "").replace("?", "%s")
+        )
         try:
             return self._fetch_once(query, parameters)
         except psycopg.OperationalError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -28,6 +28,8 @@ library.sqlite3 = pysqlite3  # type: ignore[attr-defined]
 COLUMNS = "rowid, originator_id, originator_version, topic, state"
 FULL = 2
 BUSY_TIMEOUT_S = 5
+HEADERS = "INDEXED BY stored_events_headers"
+"""SQLite would else sort all headers there are to find one."""
 CHECKPOINT_PAGES = 4000
 """16 MB of WAL: half as much again is appended a second as with SQLite's own 1,000 pages."""
 
@@ -184,6 +186,7 @@ class SQLiteLog(StoredLog):
         self._reader = connect(path, "ro")
         self._watcher = connect(path, "ro")
         self._watching = Lock()
+        self._using = RLock()  # closing a connection that another thread uses ends the process
         self._seen_version = self._seen_position = 0
         self._recorder = SQLiteRecorder(Datastore(path)) if write else None
         try:
@@ -192,13 +195,14 @@ class SQLiteLog(StoredLog):
             raise LogUnavailable(f"{path} is not a jobledger log: {error}") from error
 
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        found = self._reader.execute(query.replace("{position}", self.position), parameters)
-        return list(found.fetchall())
+        query = query.replace("{position}", self.position).replace("{headers}", HEADERS)
+        with self._using:
+            return list(self._reader.execute(query, parameters).fetchall())
 
     def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
         assert self._recorder is not None
         self._failed = True  # until the opposite is known
-        with self._recorder.datastore.get_connection(commit=True) as connection:
+        with self._using, self._recorder.datastore.get_connection(commit=True) as connection:
             cursor = connection.cursor().sqlite_cursor
             try:
                 self._transact(cursor, rows, blobs)
@@ -254,11 +258,11 @@ class SQLiteLog(StoredLog):
 
     def close(self) -> None:
         self.interrupt()
-        with self._watching:
+        with self._watching, self._using:
             self._watcher.close()
-        self._reader.close()
-        if self._recorder is not None:
-            self._recorder.datastore.close()
+            self._reader.close()
+            if self._recorder is not None:
+                self._recorder.datastore.close()
 
 
 def _head(cursor: pysqlite3.Cursor) -> Head:

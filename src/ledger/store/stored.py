@@ -42,7 +42,7 @@ class StoredLog(ABC):
 
     @abstractmethod
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Rows of a reading query, in which {position} and ? stand for what differs."""
+        """Rows of a reading query, in which {position}, {headers} and ? stand for what differs."""
 
     @abstractmethod
     def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
@@ -145,7 +145,8 @@ LAST_HEADER = (
 )
 
 HEADER_BEFORE = (
-    "SELECT state FROM stored_events WHERE originator_id = 'commit' AND {position} <= ? "
+    "SELECT state FROM stored_events {headers} "
+    "WHERE originator_id = 'commit' AND {position} <= ? "
     "ORDER BY {position} DESC LIMIT 1"
 )
 
@@ -156,7 +157,7 @@ PAGE_OF_ROWS = (
 
 PAGE_OF_STREAM = (
     "SELECT {position}, originator_id, originator_version, topic, state, ("
-    "SELECT h.state FROM stored_events AS h "
+    "SELECT h.state FROM stored_events AS h {headers} "
     "WHERE h.originator_id = 'commit' AND h.{position} < e.{position} "
     "ORDER BY h.{position} DESC LIMIT 1) "
     "FROM stored_events AS e WHERE originator_id = ? AND originator_version > ? "
