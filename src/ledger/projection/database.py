@@ -65,9 +65,14 @@ def postgres_engine(url: str, *, write: bool) -> sa.Engine:
         "statement_timeout": "60s",
         "idle_in_transaction_session_timeout": "60s",
     }
+
+    def connect() -> Any:
+        driver: Any = engine.dialect.loaded_dbapi
+        return driver.connect(url, connect_timeout=10, application_name="jobledger")
+
     engine = sa.create_engine(
         "postgresql+psycopg://",
-        connect_args={"conninfo": url, "connect_timeout": 10, "application_name": "jobledger"},
+        creator=connect,
         pool_pre_ping=not write,
         execution_options={}
         if write
