@@ -153,7 +153,7 @@ def test_a_long_absence_of_the_master_is_not_the_silence_of_its_agents() -> None
 def report(story: Story, node: str, job: int, attempt: int = 1, **fields: object) -> object:
     """A node's report of an end, and what it is answered: is it dealt with?"""
     values = {"end": "stopped", "cause": "stopped"} | fields
-    command = ReportEnded(node=node, job=job, attempt=attempt, **values)  # type: ignore[arg-type]
+    command = ReportEnded(node=node, job=job, attempt=attempt, **values)
     return story.ask(Subject(node, "node"), command).reply
 
 

@@ -8,6 +8,7 @@ from typing import TypedDict
 from ledger.commands import Cancel, Change, Hold, JobCommand, Release, Requeue
 from ledger.domain.arrays import indices
 from ledger.domain.errors import (
+    Conflict,
     Forbidden,
     Impossible,
     JobIsOver,
@@ -45,12 +46,16 @@ from ledger.events import (
 
 
 def live(c: Cluster, ask: Ask, cmd: JobCommand, action: str) -> Job:
-    """The live job that `cmd` is about, if the subject may do `action` to it."""
+    """The live job that `cmd` is about, if the subject may do `action` to it.
+
+    Whose a job was is not remembered once it has ended: then the subject's role alone is asked.
+    """
     job = c.jobs.get(cmd.job)
     if job is None:
         outcome = c.outcome(cmd.job)
         if outcome is None:
             raise UnknownJob(f"There is no job {cmd.job}.")
+        demand(ask.subject, action, ask.subject.name)
         raise JobIsOver(f"Job {cmd.job} has ended: it is {outcome}.", state=outcome)
     demand(ask.subject, action, job.user)
     return job
@@ -59,6 +64,7 @@ def live(c: Cluster, ask: Ask, cmd: JobCommand, action: str) -> Job:
 def decide_cancel(c: Cluster, ask: Ask, cmd: Cancel) -> Outcome:
     """A pending job ends; a running one is told to stop. Repeating it changes nothing."""
     if c.outcome(cmd.job) == "cancelled":
+        demand(ask.subject, "job.cancel", ask.subject.name)
         return Outcome([])
     job = live(c, ask, cmd, "job.cancel")
     about = _about(job)
@@ -99,12 +105,14 @@ def decide_release(c: Cluster, ask: Ask, cmd: Release) -> Outcome:
 
 
 def decide_requeue(c: Cluster, ask: Ask, cmd: Requeue) -> Outcome:
-    """Ask that a running, restartable job stop and wait again."""
+    """Ask that a running, restartable job stop and wait again; repeating it changes nothing."""
     job = live(c, ask, cmd, "job.requeue")
     if job.attempt is None:
         raise JobNotRunning(f"Job {job.id} is pending.")
     if not job.restartable:
         raise NotRestartable(f"Job {job.id} is not marked as restartable.")
+    if job.attempt.stop == "cancelled":
+        raise Conflict(f"Job {job.id} was cancelled and is stopping.", hint="Submit it again.")
     if job.attempt.stop:
         return Outcome([])
     return Outcome([JobRequeued(**_about(job), attempt=job.attempt.n, note=cmd.note)])

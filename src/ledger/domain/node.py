@@ -70,7 +70,7 @@ def decide_enrol(c: Cluster, ask: Ask, cmd: Enrol) -> Outcome:
     )
     spent = [
         TokenRevoked(token=token.id, reason="replaced by enrolment")
-        for token in c.tokens.values()
+        for token in sorted(c.tokens.values(), key=lambda token: token.id)
         if token.owner == cmd.node and token.role in ("node", "join")
     ]
     return Outcome([enrolled, *spent, issued])
@@ -78,8 +78,8 @@ def decide_enrol(c: Cluster, ask: Ask, cmd: Enrol) -> Outcome:
 
 def decide_configure(c: Cluster, ask: Ask, cmd: Configure) -> Outcome:
     """Say where a node stands and what kind it is."""
-    demand(ask.subject, "node.manage")
     node = known(c, cmd)
+    demand(ask.subject, "node.manage")
     now = NodeConfigured(
         node=node.name,
         pool=node.pool if cmd.pool is None else cmd.pool,
@@ -104,8 +104,8 @@ def decide_configure(c: Cluster, ask: Ask, cmd: Configure) -> Outcome:
 
 def decide_drain(c: Cluster, ask: Ask, cmd: Drain) -> Outcome:
     """No new job; what runs there runs on."""
-    demand(ask.subject, "node.manage")
     node = known(c, cmd)
+    demand(ask.subject, "node.manage")
     if node.drain:
         return Outcome([])
     if node.health == "down":
@@ -116,8 +116,8 @@ def decide_drain(c: Cluster, ask: Ask, cmd: Drain) -> Outcome:
 
 def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
     """Take jobs again; a node that is down does so once it has spoken."""
-    demand(ask.subject, "node.manage")
     node = known(c, cmd)
+    demand(ask.subject, "node.manage")
     if not node.drain:
         return Outcome([])
     return Outcome([_change(c, node, _state_if(node, drain=False), "resumed", cmd.reason)])
@@ -125,8 +125,8 @@ def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
 
 def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
     """Declare a node dead. It stays out of service until somebody resumes it."""
-    demand(ask.subject, "node.manage")
     node = known(c, cmd)
+    demand(ask.subject, "node.manage")
     if node.cause == "declared_dead":
         return Outcome([])
     declared = NodeStateChanged(
@@ -145,14 +145,14 @@ def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
 
 def decide_retire(c: Cluster, ask: Ask, cmd: Retire) -> Outcome:
     """An empty node leaves for good, and its tokens with it."""
-    demand(ask.subject, "node.manage")
     node = known(c, cmd)
+    demand(ask.subject, "node.manage")
     if node.attempts:
         jobs = ", ".join(str(job) for job, _ in sorted(node.attempts))
         raise NodeBusy(f"Node {node.name} has job {jobs}.")
     revoked = [
         TokenRevoked(token=token.id, reason="node retired")
-        for token in c.tokens.values()
+        for token in sorted(c.tokens.values(), key=lambda token: token.id)
         if token.owner == node.name and token.role == "node"
     ]
     return Outcome([NodeRetired(node=node.name, reason=cmd.reason), *revoked])
@@ -185,7 +185,7 @@ def decide_contact(c: Cluster, ask: Ask, cmd: Contact) -> Outcome:
     if cmd.spool in node.former:
         raise StaleSync(
             f"A later agent has taken the place of this one on {node.name}.",
-            hint="Only one agent may run on a node; one whose files were restored needs a new spool.",
+            hint="Only one agent may run on a node; restored files must not hold its old spool.",
         )
     events: list[Event] = []
     if (cmd.spool, cmd.boot_id, cmd.build) != (node.spool, node.boot_id, node.build):

@@ -69,7 +69,8 @@ def decide_revoke(c: Cluster, ask: Ask, cmd: RevokeToken) -> Outcome:
     found = next((t for t in c.tokens.values() if t.id == cmd.token), None)
     if found is None:
         raise UnknownToken(f"There is no token {cmd.token}.")
-    demand(ask.subject, "token.revoke", found.owner)
+    persons = found.role in ("user", "operator")  # a node's token is not its namesake's
+    demand(ask.subject, "token.revoke", found.owner if persons else "")
     return Outcome([TokenRevoked(token=cmd.token, reason=cmd.reason)])
 
 

@@ -111,6 +111,8 @@ def _sift(
 
 def check(c: Cluster, spec: JobSpec) -> None:
     """Raise the refusal that `spec` earns in this cluster, if any."""
+    if spec.nodes < 1:
+        raise Malformed(f"A job needs at least one node; {spec.nodes} were asked for.")
     for dependency in spec.depends:
         if not c.exists(dependency.job):
             raise UnknownJob(f"There is no job {dependency.job} to wait for.")
