@@ -33,6 +33,9 @@ AcceptClock = Annotated[
     bool,
     Parameter(negative="", help="Start although clock and log do not fit together."),
 ]
+Lease = Annotated[
+    str, Parameter(help="How long a node may be silent before it is lost: 10s, 5m; kept as policy.")
+]
 RunAs = Annotated[
     str, Parameter(help="The account that a root agent runs every job as; left out: the user's.")
 ]
@@ -43,9 +46,7 @@ def up(
     data: Data = None,
     agents: Annotated[int, Parameter(help="How many local nodes, n1, n2 …")] = 4,
     listen: Listen = "",
-    lease: Annotated[
-        str, Parameter(help="How long a node may be silent before it is lost: 10s, 5m.")
-    ] = "",
+    lease: Lease = "",
     run_as: RunAs = "",
     insecure_listen: InsecureListen = False,
     accept_clock: AcceptClock = False,
@@ -59,10 +60,10 @@ def up(
     settings = _settings(data)
     if not 0 <= agents <= 1000:
         raise BadWord("--agents: between 0 and 1000.")
-    lease_s = duration(lease) if lease else None
     place = settings.data_directory().absolute()
     options = ["--insecure-listen"] * (insecure_listen or settings.insecure_listen)
     options += ["--accept-clock"] * (accept_clock or settings.accept_clock)
+    options += ["--lease", lease] if lease else []
     account = run_as or settings.run_as
     # What says where another service is and who we are there is not for ours.
     kept = {k: v for k, v in os.environ.items() if k not in ("JOBLEDGER_URL", "JOBLEDGER_TOKEN")}
@@ -87,13 +88,12 @@ def up(
             "where there is none: say --run-as ACCOUNT to run all jobs as one account."
         )
     return supervisor.run(
-        lambda: threading.Thread(target=_greet, args=(place, lease_s), daemon=True).start()
+        lambda: threading.Thread(target=_greet, args=(place,), daemon=True).start()
     )
 
 
-def _greet(place: Path, lease_s: int | None) -> None:
-    """Once the master answers: set the lease, and say how to use the service."""
-    from ledger.api.models import PolicyIn
+def _greet(place: Path) -> None:
+    """Once the master answers: say how to use the service."""
     from ledger.client.blocking import Client
     from ledger.client.errors import ClientError
     from ledger.settings import SOCKET
@@ -115,8 +115,6 @@ def _greet(place: Path, lease_s: int | None) -> None:
                 if state.sentence != told and state.head > 10_000:
                     say(told := state.sentence)
                 pause.wait(0.2)
-            if lease_s is not None and client.policy().job_lease_s != lease_s:
-                client.set_policy(PolicyIn(job_lease_s=lease_s))
     except ClientError as error:
         say(f"{error.sentence} {error.hint}")
         return
@@ -137,6 +135,7 @@ def master(
     listen: Listen = "",
     insecure_listen: InsecureListen = False,
     accept_clock: AcceptClock = False,
+    lease: Lease = "",
 ) -> int:
     """Run the master: decide, record, place; come back by replaying the log."""
     from ledger.api.server import run
@@ -155,6 +154,7 @@ def master(
         listen=tuple(address.strip() for address in heard.split(",") if address.strip()),
         wait=wait,
         accept_clock=accept_clock or settings.accept_clock,
+        job_lease_s=duration(lease) if lease else None,
         operator_uids=frozenset({0, place.stat().st_uid}),
     )
     try:

@@ -149,8 +149,9 @@ def evolve_revoked(c: Cluster, r: Recorded, e: TokenRevoked) -> None:
 
 
 def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
-    """The policy is this, whole. Who can't be told of a shorter lease goes on under the longer."""
-    if e.job_lease_s < c.policy.job_lease_s:
+    """The policy is this, whole. An agent that can't be told of a shorter lease goes on under the
+    longer one; where no node is enrolled, no agent has been told of any."""
+    if c.nodes and e.job_lease_s < c.policy.job_lease_s:
         c.lease_until = max(c.lease_until, r.at + c.policy.job_lease_s * 1_000_000)
     c.policy = Policy(e.policy, **{name: getattr(e, name) for name in POLICY_FIELDS})
 

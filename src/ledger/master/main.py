@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from ledger import __version__
-from ledger.commands import SYSTEM, StartMaster, StopMaster
+from ledger.commands import SYSTEM, SetPolicy, StartMaster, StopMaster
 from ledger.domain.errors import Refusal
 from ledger.domain.state import Cluster
 from ledger.master.clock import Clock
@@ -48,13 +48,15 @@ Serve = Callable[[Service, asyncio.Event], Coroutine[None, None, None]]
 
 @dataclass(frozen=True)
 class MasterSettings:
-    """How a master is run. `operator_uids`: accounts that are operators on the Unix socket."""
+    """How a master is run. `operator_uids`: accounts that are operators on the Unix socket.
+    `job_lease_s`: make this the policy's lease before any agent is answered."""
 
     data: Path
     database_url: str | None = None
     listen: tuple[str, ...] = ()
     wait: bool = False
     accept_clock: bool = False
+    job_lease_s: int | None = None
     operator_uids: frozenset[int] = frozenset()
 
 
@@ -167,6 +169,8 @@ class _Reign:
                 recovered=report,
             ),
         )
+        if self._settings.job_lease_s is not None:
+            await master.ask_one(SYSTEM, SetPolicy(job_lease_s=self._settings.job_lease_s))
         outputs = Outputs(self._settings.data / "output")
         found = discover()
         service.warnings += [f"projection {n}: {why}" for n, why in sorted(found.broken.items())]
