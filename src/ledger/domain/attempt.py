@@ -284,7 +284,8 @@ def _about(job: Job, attempt: Attempt) -> AboutAttempt:
 
 def evolve_placed(c: Cluster, r: Recorded, e: AttemptPlaced) -> None:
     """The job runs as far as its user is concerned; its nodes are taken."""
-    if (job := c.jobs.get(e.job)) is None:
+    job = c.jobs.get(e.job)
+    if job is None or not e.nodes:
         return
     job.attempt = Attempt(e.attempt, e.nodes, e.placed_at, restartable=e.restartable)
     job.attempts = e.attempt

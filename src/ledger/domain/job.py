@@ -3,6 +3,8 @@
 A decision may refuse and changes nothing; evolving changes and never refuses.
 """
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TypedDict
 
 from ledger.commands import Cancel, Change, Hold, JobCommand, Release, Requeue
@@ -14,12 +16,13 @@ from ledger.domain.errors import (
     JobIsOver,
     JobNotPending,
     JobNotRunning,
+    Malformed,
     NotRestartable,
     UnknownJob,
 )
 from ledger.domain.permissions import demand
 from ledger.domain.state import (
-    END_STATES,
+    END_CODES,
     KEY_LIFETIME_US,
     Ask,
     Cluster,
@@ -37,6 +40,7 @@ from ledger.events import (
     JobHeld,
     JobReleased,
     JobRequeued,
+    JobSpec,
     JobsSubmitted,
     JobState,
     Recorded,
@@ -161,18 +165,16 @@ def _about(job: Job) -> About:
 def evolve_submitted(c: Cluster, r: Recorded, e: JobsSubmitted) -> None:
     """The jobs exist, wait, and their key is remembered."""
     key = _remember(c, e) if e.key else None
-    tasks = indices(e.array) if e.array else None
     c.next_job = max(c.next_job, e.first_job + e.count)
     c.ended.extend(bytes(max(0, c.next_job - len(c.ended))))
     c.per_user[e.user] = c.per_user.get(e.user, 0) + e.count
-    for i in range(e.count):
-        spec = e.specs[0] if tasks is not None else e.specs[i]
+    for job_id, spec, index in _described(e):
         job = Job(
-            id=e.first_job + i,
+            id=job_id,
             user=e.user,
             spec=spec,
             first=e.first_job,
-            index=-1 if tasks is None else tasks[i],
+            index=index,
             submitted_at=r.at,
             restartable=spec.restartable,
             time_limit_s=spec.time_limit_s,
@@ -185,6 +187,22 @@ def evolve_submitted(c: Cluster, r: Recorded, e: JobsSubmitted) -> None:
         if spec.depends:
             _await(c, job, spec.depends)
         queue(c, job)
+
+
+def _described(e: JobsSubmitted) -> Iterator[tuple[int, JobSpec, int]]:
+    """Each job's id, description and place in its array (-1: no array).
+
+    Whatever a log says, there are `count` jobs: what it leaves out, the last description stands
+    for, and an index that can't be read is the job's place.
+    """
+    specs = e.specs or (JobSpec(),)
+    found: list[int] = []
+    if e.array:
+        with suppress(Malformed):
+            found = indices(e.array)
+    for i in range(e.count):
+        index = (found[i] if i < len(found) else i) if e.array else -1
+        yield e.first_job + i, specs[min(i, len(specs) - 1)], index
 
 
 def _remember(c: Cluster, e: JobsSubmitted) -> tuple[str, str]:
@@ -292,7 +310,7 @@ def finish(c: Cluster, job: Job, state: JobState, at: int) -> None:
     del c.jobs[job.id]
     c.waiting.get(job.spec.pool, {}).pop(job.id, None)
     c.running.discard(job.id)
-    c.ended[job.id] = END_STATES.index(state) + 1
+    c.ended[job.id] = END_CODES.get(state, END_CODES["failed"])
     left = c.per_user[job.user] - 1
     if left:
         c.per_user[job.user] = left
@@ -303,6 +321,8 @@ def finish(c: Cluster, job: Job, state: JobState, at: int) -> None:
         if key.live == 0:
             key.ended_at = at
             c.idle_keys[job.key] = at
+    for dependency in job.depends:
+        c.dependents.get(dependency.job, set()).discard(job.id)
     for waiter_id in sorted(c.dependents.pop(job.id, ())):
         if (waiter := c.jobs.get(waiter_id)) is not None:
             _let_go(c, waiter, job.id, state)

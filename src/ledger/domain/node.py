@@ -349,11 +349,15 @@ def evolve_configured(c: Cluster, r: Recorded, e: NodeConfigured) -> None:
     _leave_pool(c, e.node)
     node.pool, node.serial, node.rack = e.pool, e.serial, e.rack
     node.switch, node.power, node.features = e.switch, e.power, frozenset(e.features)
+    node.cpus, node.memory_bytes = e.cpus, e.memory_bytes
     c.pools.setdefault(e.pool, set()).add(e.node)
 
 
 def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
-    """The node is in another state; a drain outlives silence, and ends by resuming only."""
+    """The node is in another state; a drain outlives silence, and ends by resuming only.
+
+    A state that no rule of ours leads to (an imported log has them) takes no jobs: like a drain.
+    """
     if (node := c.nodes.get(e.node)) is None:
         return
     if e.to == "down":
@@ -364,7 +368,7 @@ def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
     else:
         node.health = "checking" if e.to == "checking" else "ok"
         node.silent_since = 0
-        node.drain = e.to in ("draining", "drained") or (e.to == "checking" and node.drain)
+        node.drain = node.drain if e.to == "checking" else e.to not in ("idle", "allocated")
     if e.cause == "resumed":
         node.drain = False
     node.since, node.cause, node.reason = r.at, e.cause, e.reason

@@ -1,7 +1,7 @@
 """The state as canonical bytes and back: what a checkpoint holds.
 
-The same state gives the same bytes, whatever order sets and dictionaries were filled in. Jobs that
-share a description (an array's tasks) share it again after loading.
+The same state gives the same bytes, whatever order sets and dictionaries were filled in. Jobs with
+equal descriptions (an array's tasks) share one after loading.
 """
 
 from typing import Any
@@ -44,14 +44,11 @@ _decode = msgspec.msgpack.Decoder(Snapshot).decode
 
 def to_bytes(c: Cluster) -> bytes:
     """The canonical bytes of a state."""
-    specs: list[JobSpec] = []
-    places: dict[int, int] = {}
+    places: dict[JobSpec, int] = {}
     jobs = []
     for job_id in sorted(c.jobs):
         job = c.jobs[job_id]
-        place = places.setdefault(id(job.spec), len(specs))
-        if place == len(specs):
-            specs.append(job.spec)
+        place = places.setdefault(job.spec, len(places))
         jobs.append((place, _with_spec(job, _NO_SPEC)))
     return _encode(
         Snapshot(
@@ -63,7 +60,7 @@ def to_bytes(c: Cluster) -> bytes:
             clean_stop=c.clean_stop,
             next_job=c.next_job,
             policy=c.policy,
-            specs=specs,
+            specs=list(places),
             jobs=jobs,
             ended=bytes(c.ended),
             keys=sorted(c.keys.items()),

@@ -33,6 +33,8 @@ END_STATES: tuple[JobState, ...] = (
 )
 """Final job states; the byte in `Cluster.ended` is the place here plus one."""
 
+END_CODES: dict[str, int] = {state: code for code, state in enumerate(END_STATES, 1)}
+
 
 @dataclass(slots=True)
 class Policy:
