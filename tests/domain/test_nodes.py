@@ -2,12 +2,12 @@
 
 import pytest
 
-from ledger.commands import SYSTEM, Contact, GiveUp, Subject
+from ledger.commands import SYSTEM, Contact, Drain, GiveUp, Subject
 from ledger.domain.attempt import give_up_at
 from ledger.domain.errors import StaleSync
 from ledger.domain.orders import wanted
 from ledger.events import AttemptEnded, Event
-from ledger.testing.stories import Story
+from ledger.testing.stories import OPERATOR, Story
 
 
 def cluster(*nodes: str) -> Story:
@@ -89,3 +89,16 @@ def test_an_agent_that_has_lost_its_memory_has_lost_its_job() -> None:
     (ended,) = happened(story, AttemptEnded)
     assert isinstance(ended, AttemptEnded)
     assert (ended.cause, ended.next, ended.lost) == ("agent_forgot", "requeued", ("n1",))
+
+
+def test_why_a_node_is_drained_is_still_known_after_its_silence() -> None:
+    story = cluster("n1")
+    story.ask(OPERATOR, Drain(node="n1", reason="new disk"))
+    story.silence("n1")
+    assert (story.cluster.nodes["n1"].state, story.cluster.nodes["n1"].reason) == (
+        "down",
+        "new disk",
+    )
+    story.contact("n1")
+    assert story.cluster.nodes["n1"].reason == "new disk"
+    assert story.cluster.nodes["n1"].state == "drained"

@@ -1,5 +1,7 @@
 """Nodes: joining, speaking, falling silent, being drained, resumed, declared dead, retired."""
 
+from dataclasses import replace
+
 from ledger.commands import (
     Configure,
     Contact,
@@ -109,9 +111,9 @@ def decide_drain(c: Cluster, ask: Ask, cmd: Drain) -> Outcome:
     if node.drain:
         return Outcome([])
     if node.health == "down":
-        return Outcome([_change(c, node, "down", "drained", cmd.reason)])
+        return Outcome([_change(node, "down", "drained", cmd.reason)])
     to: NodeState = "draining" if node.attempts else "drained"
-    return Outcome([_change(c, node, to, "operator", cmd.reason)])
+    return Outcome([_change(node, to, "operator", cmd.reason)])
 
 
 def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
@@ -120,7 +122,7 @@ def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
     demand(ask.subject, "node.manage")
     if not node.drain:
         return Outcome([])
-    return Outcome([_change(c, node, _state_if(node, drain=False), "resumed", cmd.reason)])
+    return Outcome([_change(node, replace(node, drain=False).state, "resumed", cmd.reason)])
 
 
 def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
@@ -173,6 +175,7 @@ def decide_silence(c: Cluster, ask: Ask, cmd: Silence) -> Outcome:
         cause=cause,
         pool=node.pool,
         rack=node.rack,
+        reason=node.reason if node.drain else "",
         silent_since=cmd.since,
         struck=struck_by(c, node),
     )
@@ -216,7 +219,7 @@ def decide_contact(c: Cluster, ask: Ask, cmd: Contact) -> Outcome:
     gone = _forgotten(c, node, cmd)
     for job_id, _ in sorted(gone):
         events.extend(lose(c, ask, c.jobs[job_id], "agent_forgot", (node.name,)))
-    events.extend(_back(c, node, cmd, node.attempts - gone))
+    events.extend(_back(node, cmd, node.attempts - gone))
     return Outcome(events)
 
 
@@ -236,9 +239,7 @@ def _forgotten(c: Cluster, node: Node, cmd: Contact) -> set[tuple[int, int]]:
     return gone
 
 
-def _back(
-    c: Cluster, node: Node, cmd: Contact, attempts: set[tuple[int, int]]
-) -> list[NodeStateChanged]:
+def _back(node: Node, cmd: Contact, attempts: set[tuple[int, int]]) -> list[NodeStateChanged]:
     """A node returns to service when it has nothing but what it should have.
 
     After silence it may still run its own attempts; a node that was declared dead, or has just
@@ -253,13 +254,9 @@ def _back(
         back = cmd.has <= attempts
     if not back:
         return [_in_contact(node)] if node.health == "down" and node.silent_since else []
-    to: NodeState
-    if node.drain:
-        to = "draining" if attempts else "drained"
-    else:
-        to = "allocated" if attempts else "idle"
+    to = replace(node, health="ok", attempts=attempts).state
     cause = "reported_empty" if node.health == "checking" else "returned"
-    return [_change(c, node, to, cause, "", strike=False)]
+    return [_change(node, to, cause, node.reason if node.drain else "")]
 
 
 def _in_contact(node: Node) -> NodeStateChanged:
@@ -295,19 +292,7 @@ def struck_by(c: Cluster, node: Node) -> tuple[Struck, ...]:
     return tuple(struck)
 
 
-def _state_if(node: Node, *, drain: bool) -> NodeState:
-    if node.health == "down":
-        return "down"
-    if drain:
-        return "draining" if node.attempts else "drained"
-    if node.health == "checking":
-        return "checking"
-    return "allocated" if node.attempts else "idle"
-
-
-def _change(
-    c: Cluster, node: Node, to: NodeState, cause: str, reason: str, *, strike: bool = False
-) -> NodeStateChanged:
+def _change(node: Node, to: NodeState, cause: str, reason: str) -> NodeStateChanged:
     return NodeStateChanged(
         node=node.name,
         was=node.state,
@@ -317,7 +302,6 @@ def _change(
         rack=node.rack,
         reason=reason,
         silent_since=node.silent_since if to == "down" else 0,
-        struck=struck_by(c, node) if strike else (),
     )
 
 

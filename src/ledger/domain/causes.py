@@ -1,0 +1,40 @@
+"""Every `cause` there is, in a sentence: how attempts and jobs end, and why nodes change state.
+
+`docs/reference/causes.md` is made from this page; a test finds every word the code uses here.
+"""
+
+ATTEMPTS = {
+    "exit": "The command ended by itself; its exit code says how.",
+    "signal": "The command was ended by a signal that we did not send.",
+    "time_limit": "It ran as long as its time limit allows, and was stopped.",
+    "stopped": "Its node was told to stop it: it was cancelled, requeued, or lost another node.",
+    "out_of_memory": "The node ran out of memory, or the job out of its share.",
+    "exec_failed": "The command could not be started; the detail says why.",
+    "no_such_account": "The node has no account of the job's user that may run jobs.",
+    "lease_expired": "The node could not reach the master for its lease, and killed it.",
+    "agent_restarted": "The node's agent, or the node, started anew; what had run there is gone.",
+    "hold_dropped": "The node no longer kept its place for it, and its command was not started.",
+    "agent_forgot": "The node's agent came back without it and without a report of its end.",
+    "node_lost": "The node was silent for so long that the attempt was given up.",
+    "unknown": "The node's agent gave no cause.",
+}
+"""How attempts end. `agent_forgot` and `node_lost` are the master's words, the others an agent's."""
+
+JOBS = {
+    "cancelled": "It was cancelled before it started.",
+}
+"""How jobs end that are pending."""
+
+NODES = {
+    "enrolled": "The node has joined and has not yet reported itself empty.",
+    "reported_empty": "The node has joined and has nothing left to run.",
+    "silent": "The node was not heard of for its lease.",
+    "in_contact": "The node speaks again, but still has what it should not, and is told to stop it.",
+    "returned": "The node speaks again, and has nothing but what it should.",
+    "operator": "An operator asked that it take no more jobs.",
+    "drained": "An operator asked that it take no more jobs; it was down at that time.",
+    "emptied": "The last job on a draining node has ended.",
+    "resumed": "An operator lets it take jobs again.",
+    "declared_dead": "An operator declared it dead; what ran there is lost.",
+}
+"""Why nodes change their state."""
