@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from pydantic import SecretStr
 
+from ledger.domain import causes, explain, permissions
 from ledger.domain.errors import Refusal, refusals
 from ledger.events import EVENTS, Envelope, Event, Part, base, jobs, nodes, service
 from ledger.settings import Settings
@@ -98,10 +99,69 @@ def settings_page() -> str:
     return page(blocks)
 
 
+def permissions_page() -> str:
+    """Who may do what: action by role."""
+    words = {"any": "yes", "own": "own", "no": ""}
+    lines = ["| action | user | operator | node | join token | what it is |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for action, rule in permissions.TABLE.items():
+        cells = " | ".join(
+            words[getattr(rule, role)] for role in ("user", "operator", "node", "join")
+        )
+        lines.append(f"| `{action}` | {cells} | {cell(rule.what)} |")
+    blocks = [
+        "# Permissions",
+        "Who may do what. Made from `src/ledger/domain/permissions.py`; change it there and run"
+        " `make docs`. `own`: for users their own jobs and tokens, for nodes and join tokens what"
+        " bears their own name. Who somebody is comes from his credential alone.",
+        "\n".join(lines),
+        "Of a job that has ended the master does not remember the owner: a request to change it is"
+        " answered `job_ended` to whoever could have asked for it.",
+    ]
+    return page(blocks)
+
+
+def reasons_page() -> str:
+    """Why a job waits: every token."""
+    blocks = [
+        "# Reasons",
+        "Why a pending job waits, in Slurm's words where the meaning is the same. Exactly one is"
+        " true at a time: the first of holds, dependencies, begin time, nodes, jobs before it."
+        " Made from `src/ledger/domain/explain.py`; change it there and run `make docs`.",
+        words_table("reason", explain.REASONS),
+    ]
+    return page(blocks)
+
+
+def causes_page() -> str:
+    """Every cause that an event may name."""
+    blocks = [
+        "# Causes",
+        "What the field `cause` of events says. Made from `src/ledger/domain/causes.py`; change it"
+        " there and run `make docs`.",
+        "## Of an attempt's end",
+        words_table("cause", causes.ATTEMPTS),
+        "## Of the end of a job that was pending",
+        words_table("cause", causes.JOBS),
+        "## Of a node's change of state",
+        words_table("cause", causes.NODES),
+    ]
+    return page(blocks)
+
+
+def words_table(title: str, words: dict[str, str]) -> str:
+    """Words and their meanings as a table."""
+    lines = [f"| {title} | meaning |", "|---|---|"]
+    return "\n".join(lines + [f"| `{word}` | {cell(what)} |" for word, what in words.items()])
+
+
 PAGES: dict[str, Page] = {
     "reference/events.md": events_page,
     "reference/errors.md": errors_page,
     "reference/settings.md": settings_page,
+    "reference/permissions.md": permissions_page,
+    "reference/reasons.md": reasons_page,
+    "reference/causes.md": causes_page,
 }
 
 
