@@ -4,6 +4,7 @@ import json
 import threading
 from hashlib import sha256
 from itertools import pairwise
+from pathlib import Path
 
 import psycopg
 import pysqlite3
@@ -13,7 +14,7 @@ from ledger.codec import BrokenEvent
 from ledger.events import Fact
 from ledger.store.chain import EMPTY
 from ledger.store.commits import PAGE
-from ledger.store.location import db_version, open_log
+from ledger.store.location import REVISIONS, db_version, open_log
 from ledger.store.log import AppendFailed, Draft, Fenced, Log, LogCorrupt, LogUnavailable
 from places import ALICE, Place, draft, fill, job_held, raw
 
@@ -218,7 +219,7 @@ class TestWaiting:
 
 class TestPlaces:
     def test_an_empty_place_is_refused_unless_it_may_be_made(
-        self, database: str, request: pytest.FixtureRequest, tmp_path: object
+        self, database: str, request: pytest.FixtureRequest, tmp_path: Path
     ) -> None:
         url = request.getfixturevalue("pg_url") if database == "postgres" else None
         data = None if url else request.getfixturevalue("tmp_path") / "new"
@@ -278,3 +279,9 @@ def test_a_fenced_writer_stays_fenced(place: Place) -> None:
         old.append([draft(job_held(2))])
     old.close()
     new.close()
+
+
+def test_the_migrations_are_those_this_release_knows() -> None:
+    folder = Path(__file__).parents[2] / "alembic" / "versions"
+    names = sorted(path.name.partition("_")[0] for path in folder.glob("*.py"))
+    assert tuple(names) == REVISIONS

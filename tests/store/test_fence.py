@@ -1,6 +1,7 @@
 """Two writers: the second one writes nothing, on both databases."""
 
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import pytest
 
@@ -31,6 +32,16 @@ def test_stored_rows_are_fenced_too(place: Place) -> None:
     with pytest.raises(LogCorrupt):
         source.append_rows(rows, {})
     source.close()
+
+
+def test_a_writer_that_was_overtaken_stores_no_blobs_either(place: Place) -> None:
+    old, new = place.open(), place.open()
+    new.append([draft(job_held(1))])
+    with pytest.raises(Fenced):
+        old.append_rows([], {sha256(b"x").hexdigest(): b"x"})
+    assert list(new.all_blobs()) == []
+    old.close()
+    new.close()
 
 
 def test_writers_that_race_leave_one_unbroken_chain(place: Place) -> None:

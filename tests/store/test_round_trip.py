@@ -11,7 +11,7 @@ from ledger.store.verify import verify
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 FACTS = st.builds(
-    lambda event, envelope: Fact(event, envelope),
+    Fact,
     st.builds(
         JobHeld,
         job=st.integers(-(2**63), 2**63 - 1),
@@ -21,6 +21,7 @@ FACTS = st.builds(
         kind=st.sampled_from(["user", "admin", "system"]),
     ),
     st.builds(Envelope, by=TEXT, request=TEXT),
+    data=st.just(b""),
 )
 COMMITS = st.lists(st.lists(FACTS, max_size=4), min_size=1, max_size=3)
 

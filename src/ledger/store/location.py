@@ -1,21 +1,16 @@
 """Where a log lies, and how it is made, opened and brought up to date."""
 
 import os
-import secrets
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pysqlite3  # type: ignore[import-untyped]
-import sqlalchemy
-from sqlalchemy.engine import Connection, Engine
 
 from ledger.store.log import Log, LogUnavailable
-from ledger.store.sqlite import SQLiteLog, connect, make_durable
+from ledger.store.sqlite import SQLiteLog, connect
 
 FILE = "log.db"
-FORMAT = "1"
 REVISIONS = ("0001",)
 """The migrations this release knows, oldest first: those in `alembic/versions`."""
 
@@ -73,64 +68,18 @@ def db_upgrade(data: Path | None, url: str | None) -> str:
     version = db_version(data, url)
     if version is not None:
         _check_version(version, place, write=False)
-    engine = _postgres_engine(url) if url else _sqlite_engine(_file(data))
-    try:
-        with engine.begin() as connection:
-            _migrate(connection)
-    except sqlalchemy.exc.DBAPIError as error:
-        raise LogUnavailable(f"can't make the log's tables in {place}: {error.orig}") from error
-    finally:
-        engine.dispose()
+    from ledger.store import migrate
+
+    if url:
+        engine = migrate.postgres_engine(lambda: _connected(url))
+    else:
+        _file(data).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _file(data).touch(mode=0o600)
+        engine = migrate.sqlite_engine(_file(data))
+    migrate.migrate(engine, place)
     if not url:
         _sync_directory(_file(data).parent)
     return REVISIONS[-1]
-
-
-def _migrate(connection: Connection) -> None:
-    import alembic.command
-    import alembic.config
-
-    config = alembic.config.Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(_migrations()).replace("%", "%%"))
-    alembic.command.upgrade(config, "head")
-    known = connection.execute(sqlalchemy.text("SELECT count(*) FROM meta")).scalar()
-    if not known:
-        connection.execute(
-            sqlalchemy.text("INSERT INTO meta (key, value) VALUES (:key, :value)"),
-            [
-                {"key": "incarnation", "value": secrets.token_hex(16)},
-                {"key": "format", "value": FORMAT},
-                {"key": "created", "value": datetime.now(UTC).isoformat(timespec="seconds")},
-            ],
-        )
-
-
-def _migrations() -> Path:
-    """The folder of the migrations: inside the wheel, or at the top of a checkout."""
-    shipped = Path(__file__).parent / "migrations"
-    return shipped if shipped.is_dir() else Path(__file__).parents[3] / "alembic"
-
-
-def _sqlite_engine(file: Path) -> Engine:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file.touch(mode=0o600)
-
-    def connect_durably() -> pysqlite3.Connection:
-        connection = connect(file, "rw")
-        make_durable(connection)
-        return connection
-
-    engine = sqlalchemy.create_engine("sqlite://", creator=connect_durably, module=pysqlite3)
-
-    @sqlalchemy.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _postgres_engine(url: str) -> Engine:
-    return sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: _connected(url))
 
 
 def _connected(url: str) -> psycopg.Connection:
