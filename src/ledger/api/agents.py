@@ -7,16 +7,19 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from ledger.api import bodies
 from ledger.api.auth import Who
 from ledger.api.models import NAME
 from ledger.commands import Enrol
 from ledger.domain.errors import Forbidden, Malformed, NotJson
 from ledger.domain.state import Cluster
+from ledger.events import AttemptPlaced
 from ledger.master.identity import make_token
+from ledger.store.log import Log
 from ledger.wire import EnrolReply, EnrolRequest, SyncRequest
 
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
+
+MAX_FEATURES = 32
 
 _name = re.compile(NAME)
 _encode = msgspec.json.Encoder().encode
@@ -40,11 +43,13 @@ _BYTES: dict[str, Any] = {
 async def enrol(who: Who, node: str) -> Response:
     """Let a machine join as `node`; the answer holds its own token, once (wire.EnrolReply)."""
     who.demand("node.enrol", node)
-    if not _name.match(node):
+    if not _name.fullmatch(node):
         raise Malformed(f"{node[:64]!r} is no name for a node.")
-    asked = _decoded(_decode_enrol, await bodies.body(who.request))
+    asked = _decoded(_decode_enrol, await who.request.body())
+    if len(asked.features) > MAX_FEATURES:
+        raise Malformed(f"A node may have {MAX_FEATURES} features.")
     for label in (asked.pool, *asked.features):
-        if not _name.match(label):
+        if not _name.fullmatch(label):
             raise Malformed(f"{label[:64]!r} is no name for a pool or a feature.")
     for line in (asked.serial, asked.rack, asked.switch, asked.power, asked.boot_id):
         _plain(line)
@@ -72,7 +77,7 @@ async def enrol(who: Who, node: str) -> Response:
 async def sync(who: Who, node: str) -> Response:
     """Reports in, orders out: wire.SyncRequest and wire.SyncReply."""
     who.demand("node.speak", node)
-    asked = _decoded(_decode_sync, await bodies.body(who.request))
+    asked = _decoded(_decode_sync, await who.request.body())
     for line in (
         asked.spool,
         asked.boot_id,
@@ -81,6 +86,7 @@ async def sync(who: Who, node: str) -> Response:
         asked.facts.kernel,
         asked.facts.packages_sha256,
         *(report.cause for report in asked.reports),
+        *(report.output.sha256 for report in asked.reports if report.output is not None),
     ):
         _plain(line)
     reply = await who.running.contacts.sync(who.subject, node, asked, who.via, who.id)
@@ -102,14 +108,24 @@ async def output(
         raise Malformed(f"There is no attempt {attempt} of job {job}.")
     live = cluster.jobs.get(job)
     current = live is not None and live.attempt is not None and live.attempt.n == attempt
-    if not current and not who.running.outputs.exists(job, attempt):
-        raise Forbidden(f"Attempt {attempt} of job {job} is not {node}'s.")
-    if current and live.attempt.nodes[0] != node:  # type: ignore[union-attr]
-        raise Forbidden(f"Attempt {attempt} of job {job} is led by another node.")
-    chunk = await bodies.body(who.request, 4 << 20)
+    if current:
+        leader = live.attempt.nodes[0]  # type: ignore[union-attr]
+    else:
+        leader = await who.running.reader.call(lambda log: _led_by(log, job, attempt))
+    if leader != node:
+        raise Forbidden(f"Attempt {attempt} of job {job} is not led by {node}.")
+    chunk = await who.request.body()
     size = await asyncio.to_thread(who.running.outputs.write, job, attempt, offset, chunk)
     who.running.bells.ring(job)
     return {"size": size}
+
+
+def _led_by(log: Log, job: int, attempt: int) -> str:
+    """Who led an attempt that is over; "" if there never was one."""
+    for recorded in log.read_stream(f"job-{job}"):
+        if isinstance(recorded.event, AttemptPlaced) and recorded.event.attempt == attempt:
+            return recorded.event.nodes[0]
+    return ""
 
 
 def _decoded(decode: Any, data: bytes) -> Any:

@@ -11,13 +11,14 @@ from fastapi.responses import StreamingResponse
 
 from ledger.api import history, show
 from ledger.api.auth import Caller, Who
+from ledger.api.describe import LINES, STREAM, TEXT
 from ledger.api.jobs import job_number
 from ledger.api.models import ImpactOut, JobOut
 from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import demand
-from ledger.domain.state import Cluster
-from ledger.events import AttemptEnded, Recorded
+from ledger.domain.state import Cluster, Job
+from ledger.events import AttemptEnded, JobEnded, Recorded
 from ledger.store.log import Log
 
 router = APIRouter(prefix="/v1", tags=["answers"])
@@ -47,7 +48,7 @@ def line_of(r: Recorded) -> bytes:
     )
 
 
-@router.get("/jobs/{job}/events")
+@router.get("/jobs/{job}/events", response_class=Response, responses=LINES)
 async def job_events(who: Who, job: str) -> Response:
     """Everything that ever happened to a job, one event a line. Its owner's and operators'."""
     job_id = await job_number(who, job)
@@ -92,9 +93,10 @@ async def wait_job(
     try:
         live = cluster.jobs.get(job_id)
         if live is None:
+            if not cluster.exists(job_id):
+                raise UnknownJob(f"There is no job {job_id}.")
             return await history.show_job(who, job_id)
-        heads = Heads(cluster, who.running.master.now())
-        shown = show.live_job(cluster, live, heads, who)
+        shown = _now(who, cluster, live)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(timeout_s, MAX_WAIT_S)
         while job_id not in bells.ends and loop.time() < deadline:
@@ -103,18 +105,40 @@ async def wait_job(
                 await asyncio.wait_for(bell.wait(), deadline - loop.time())
             except TimeoutError:
                 break
-        ended = bells.ends.get(job_id)
-        if ended is None:
-            return shown
-        told: dict[str, object] = {"state": ended.state, "cause": ended.cause, "reason": ""}
-        if isinstance(ended, AttemptEnded) and shown.name is not None:
-            told["exit_code"] = ended.exit_code
-        return shown.model_copy(update=told)
+        cluster = await who.running.master.settled()
+        if (live := cluster.jobs.get(job_id)) is not None:
+            return _now(who, cluster, live)
+        return _ended(shown, bells.ends[job_id])
     finally:
         bells.unsubscribe(job_id, bell)
 
 
-@router.get("/jobs/{job}/output", response_class=Response)
+def _now(who: Caller, cluster: Cluster, job: Job) -> JobOut:
+    return show.live_job(cluster, job, Heads(cluster, who.running.master.now()), who)
+
+
+def _ended(before: JobOut, end: Recorded) -> JobOut:
+    """A job as it was shown while it lived, and how it ended."""
+    event = end.event
+    assert isinstance(event, AttemptEnded | JobEnded)
+    told: dict[str, object] = {
+        "state": event.state,
+        "reason": "",
+        "stopping": False,
+        "out_of_contact_since": None,
+        "ended_at": show.at(end.at),
+    }
+    if isinstance(event, AttemptEnded):
+        told["nodes"] = list(event.nodes)
+        told["attempt"] = event.attempt
+        told["started_at"] = show.when(event.started_at)
+    if before.name is not None:
+        told["cause"] = event.cause
+        told["exit_code"] = event.exit_code if isinstance(event, AttemptEnded) else None
+    return before.model_copy(update=told)
+
+
+@router.get("/jobs/{job}/output", response_class=Response, responses=TEXT)
 async def output(
     who: Who,
     job: str,
@@ -188,7 +212,7 @@ async def impact(
     return answer.model_copy(update={"users": own})
 
 
-@router.get("/events")
+@router.get("/events", response_class=Response, responses=STREAM)
 async def events(
     who: Who,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,

@@ -1,22 +1,26 @@
 """The HTTP service: routes, one request id through everything, problems for every refusal."""
 
-from typing import Any
-
 import structlog
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger import __version__
-from ledger.api import agents, answers, auth, jobs, nodes, problems, status
-from ledger.api.models import Problem
+from ledger.api import agents, answers, auth, bodies, jobs, nodes, problems, status
+from ledger.api.describe import describe
+from ledger.domain.errors import Refusal
 from ledger.master.service import Service
 
 logger = structlog.get_logger("http")
 
 
 class Envelope:
-    """Gives every request its id, and every answer the headers that say as of when it is."""
+    """Gives every request its id, and every answer the headers that say as of when it is.
+
+    Nobody gets past it without a credential, nothing of a body is read before, and of no body more
+    than its route may take.
+    """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -31,8 +35,12 @@ class Envelope:
         scope.setdefault("state", {})["request_id"] = request
         structlog.contextvars.bind_contextvars(request=request)
 
+        started = False
+
         async def answer(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -46,30 +54,35 @@ class Envelope:
             await send(message)
 
         try:
-            await self._app(scope, receive, answer)
+            scope["state"]["subject"] = await auth.subject_of(Request(scope))
+            await self._app(scope, bodies.limited(scope, receive), answer)
+        except Refusal as refusal:
+            await problems.problem(Request(scope), refusal)(scope, receive, answer)
+        except ClientDisconnect:
+            logger.info("a client went away", path=scope["path"])
+        except Exception:
+            logger.exception("a request failed", path=scope["path"])
+            if started:
+                raise  # the connection is closed: the answer can't be taken back
+            await problems.problem(Request(scope), problems.crash())(scope, receive, answer)
         finally:
             structlog.contextvars.unbind_contextvars("request")
 
 
 def create_app(service: Service) -> FastAPI:
     """The application over `service`, which may still be replaying its log."""
-    failures: dict[int | str, dict[str, Any]] = {
-        code: {"model": Problem, "description": "A refusal"}
-        for code in (400, 401, 403, 404, 409, 413, 422, 426, 429, 500, 503, 507)
-    }
     app = FastAPI(
         title="jobledger",
         version=__version__,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(auth.subject_of)],
-        responses=failures,
     )
     app.state.service = service
     # The busiest first: routes are tried in order.
     for router in (agents.router, jobs.router, answers.router, nodes.router, status.router):
         app.include_router(router)
     problems.install(app)
+    describe(app)
     app.add_middleware(Envelope, service=service)
     return app

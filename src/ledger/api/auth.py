@@ -101,9 +101,9 @@ class Caller:
         demand(self.subject, action, owner)
 
 
-async def caller(request: Request, subject: Annotated[Subject, Depends(subject_of)]) -> Caller:
-    """The dependency every route has."""
-    return Caller(request, subject)
+async def caller(request: Request) -> Caller:
+    """The dependency every route has. Who it is was found before the request came here."""
+    return Caller(request, request.state.subject)
 
 
 Who = Annotated[Caller, Depends(caller)]

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
-from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FailFast, Field, TypeAdapter, ValidationError
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
 
 from ledger.api.models import JobIn
 from ledger.api.problems import explain_validation
@@ -22,11 +23,17 @@ MAX_BODY = 16 << 20
 """Bytes of a submission; other bodies may have `MAX_SMALL`."""
 
 MAX_SMALL = 1 << 20
+MAX_FAULTS = 1_000
 KEY = re.compile(r"^[\x21-\x7e]{1,128}$")
 
+MAX_CHUNK = 4 << 20
+"""Bytes of a piece of output."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 _ONE = TypeAdapter(JobIn)
-_MANY = TypeAdapter(list[JobIn])
-_RAW = TypeAdapter(list[object])
+_MANY = TypeAdapter(Annotated[list[JobIn], Field(max_length=MAX_SPECS), FailFast()])
+_RAW = TypeAdapter(Annotated[list[object], Field(max_length=MAX_SPECS), FailFast()])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,18 +44,28 @@ class Parsed(NamedTuple):
     blobs: dict[str, bytes]
 
 
-async def body(request: Request, limit: int = MAX_SMALL) -> bytes:
-    """The request's bytes; more than `limit` are refused before they are kept."""
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limit:
-        raise TooLarge(f"The body has {length} bytes; at most {limit} are taken.")
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
+def limited(scope: Scope, receive: Receive) -> Receive:
+    """`receive` that raises `TooLarge` once a body is longer than its route takes."""
+    path: str = scope["path"]
+    limit = MAX_SMALL
+    if path == "/v1/jobs":
+        limit = MAX_BODY
+    elif path.startswith("/v1/agents/") and "/output/" in path:
+        limit = MAX_CHUNK
+    length = Headers(scope=scope).get("content-length", "0")
+    size = 0
+
+    async def next_piece() -> Message:
+        nonlocal size
+        if length.isdigit() and int(length) > limit:
+            raise TooLarge(f"The body has {length} bytes; at most {limit} are taken.")
+        message = await receive()
+        size += len(message.get("body", b""))
         if size > limit:
             raise TooLarge(f"The body has more than {limit} bytes.")
-        pieces.append(piece)
-    return b"".join(pieces)
+        return message
+
+    return next_piece
 
 
 def parse(data: bytes, content_type: str, key: str, *, each: bool) -> Parsed:
@@ -56,17 +73,17 @@ def parse(data: bytes, content_type: str, key: str, *, each: bool) -> Parsed:
     if key and not KEY.match(key):
         raise Malformed("Idempotency-Key must be 1 to 128 visible ASCII characters.")
     jobs: Sequence[JobIn | str]
-    if content_type.partition(";")[0].strip() == "application/x-ndjson":
-        lines = [line for line in data.split(b"\n") if line.strip()]
-        data = b"[" + b",".join(lines) + b"]"
     array = ""
-    if data.lstrip()[:1] == b"[":
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/x-ndjson":
+        jobs = _lines(data, each=each)
+    elif kind != "application/json":
+        raise NotJson(f"The Content-Type {kind[:80]!r} is not one that is understood here.")
+    elif data.lstrip()[:1] == b"[":
         jobs = _many(data, each=each)
     else:
         jobs = [_one(data)]
         array = jobs[0].array if isinstance(jobs[0], JobIn) else ""
-    if len(jobs) > MAX_SPECS:
-        raise TooLarge(f"A request may have {MAX_SPECS} jobs; this one has {len(jobs)}.")
     blobs: dict[str, bytes] = {}
     specs = tuple(_item(job, blobs, alone=bool(array), each=each) for job in jobs)
     command = Submit(
@@ -82,25 +99,53 @@ def _one(data: bytes) -> JobIn:
         raise _refusal(error) from None
 
 
+def _lines(data: bytes, *, each: bool) -> Sequence[JobIn | str]:
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    if len(lines) > MAX_SPECS:
+        raise _too_many()
+    found: list[JobIn | str] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(_one(line))
+        except Malformed as fault:
+            if not each:
+                raise type(fault)(f"Line {number}: {fault.sentence}") from None
+            found.append(fault.sentence)
+    return found
+
+
+def _too_many() -> TooLarge:
+    return TooLarge(f"A request may have {MAX_SPECS} jobs; this one has more.")
+
+
 def _many(data: bytes, *, each: bool) -> Sequence[JobIn | str]:
     try:
         return _MANY.validate_json(data)
     except ValidationError as error:
-        if not each or error.errors()[0]["type"] == "json_invalid":
-            raise _refusal(error) from None
+        refusal = _refusal(error)
+        if not each or isinstance(refusal, NotJson | TooLarge):
+            raise refusal from None
+    try:
+        items = _RAW.validate_json(data)
+    except ValidationError as error:
+        raise _refusal(error) from None
     found: list[JobIn | str] = []
-    for item in _RAW.validate_json(data):
+    for item in items:
         try:
-            found.append(_ONE.validate_json(_encode(item)))
+            found.append(_ONE.validate_python(item))
         except ValidationError as error:
-            found.append(explain_validation(list(error.errors())))
+            found.append(_refusal(error).sentence)
     return found
 
 
 def _refusal(error: ValidationError) -> Malformed:
-    faults = error.errors()
+    if error.error_count() > MAX_FAULTS:  # listing a million would take longer than finding them
+        return Malformed(f"The body has {error.error_count()} faults.")
+    faults = error.errors(include_input=False, include_url=False)
     if faults[0]["type"] == "json_invalid":
         return NotJson(f"The body is not JSON: {faults[0]['ctx']['error']}.")
+    if faults[0]["type"] == "too_long" and not faults[0]["loc"]:
+        return _too_many()
     return Malformed(explain_validation(list(faults)))
 
 
@@ -149,7 +194,7 @@ def _micros(when: datetime) -> int:
         raise Malformed("begin_at: give a time with its zone, such as 2026-11-20T10:00:00Z.")
     if not 1970 < when.year < 3000:
         raise Malformed("begin_at: that is no year for a job.")
-    return int(when.astimezone(UTC).timestamp() * 1_000_000)
+    return (when - EPOCH) // timedelta(microseconds=1)
 
 
 def _blob(text: bytes, blobs: dict[str, bytes]) -> Blob:

@@ -20,7 +20,8 @@ from ledger.api.models import (
     WhyOut,
 )
 from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
-from ledger.domain.errors import Impossible, Limited, Malformed, Refusal, UnknownJob
+from ledger.domain.arrays import indices
+from ledger.domain.errors import Impossible, Limited, Malformed, Refusal, TooBusy, UnknownJob
 from ledger.domain.explain import Heads, why
 from ledger.domain.permissions import may
 from ledger.domain.state import Cluster, Job
@@ -65,7 +66,13 @@ _SUBMIT_BODY: dict[str, Any] = {
 }
 
 
-@router.post("", status_code=201, response_model=SubmittedOut, openapi_extra=_SUBMIT_BODY)
+@router.post(
+    "",
+    status_code=201,
+    response_model=SubmittedOut,
+    responses={200: {"model": SubmittedOut, "description": "The answer of the first time"}},
+    openapi_extra=_SUBMIT_BODY,
+)
 async def submit(
     who: Who,
     items: Annotated[str, Query(pattern="^(atomic|each)$")] = "atomic",
@@ -76,7 +83,7 @@ async def submit(
     """
     running = who.running
     who.demand("submit")
-    data = await bodies.body(who.request, bodies.MAX_BODY)
+    data = await who.request.body()
     parsed = bodies.parse(
         data,
         who.request.headers.get("content-type", "application/json"),
@@ -108,10 +115,11 @@ async def submit(
 def _count_refused(who: Caller, command: Submit, refusal: Refusal) -> None:
     """Demand that a limit or the cluster's size refused is demand all the same."""
     specs = [s for s in command.specs if isinstance(s, JobSpec)]
-    if specs:
+    if specs and not isinstance(refusal, TooBusy):
         what = Demand(who.subject.name, specs[0].account, specs[0].pool, refusal.code)
-        seconds = sum(s.nodes * s.time_limit_s for s in specs)
-        who.running.refused.add(what, len(specs), min(seconds, 2**53))
+        tasks = len(indices(command.array)) if command.array else 1
+        seconds = sum(s.nodes * s.time_limit_s for s in specs) * tasks
+        who.running.refused.add(what, len(specs) * tasks, min(seconds, 2**53))
 
 
 @router.get("")

@@ -41,7 +41,9 @@ Text = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_text)
 Argument = Annotated[str, StringConstraints(max_length=32_768), AfterValidator(_text)]
 Script = Annotated[str, StringConstraints(max_length=512 * 1024), AfterValidator(_text)]
 Path = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^$|^/"), AfterValidator(_line)]
-JobId = Annotated[int, Field(ge=1, le=2**53)]
+JobId = Annotated[int, Field(ge=1, le=2**53, strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 Names = Annotated[tuple[Name, ...], Field(max_length=1_000)]
 
 
@@ -77,14 +79,14 @@ class JobIn(Body):
     account: OptionalName = ""
     pool: Name = "default"
     qos: OptionalName = ""
-    nodes: Annotated[int, Field(ge=1, le=100_000)] = 1
-    time_limit_s: Annotated[int, Field(ge=1, le=10**9)] = 3600
-    restartable: bool = False
+    nodes: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 1
+    time_limit_s: Annotated[int, Field(ge=1, le=10**9, strict=True)] = 3600
+    restartable: Flag = False
     features: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
     exclude: Names = ()
     depends: Annotated[tuple[DependencyIn, ...], Field(max_length=100)] = ()
     begin_at: datetime | None = None
-    held: bool = False
+    held: Flag = False
     workdir: Path = ""
     output_path: Path = ""
     comment: Text = ""
@@ -207,8 +209,8 @@ class NoteIn(Body):
 class ChangeIn(Body):
     """What to change about a live job."""
 
-    restartable: bool | None = None
-    time_limit_s: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    restartable: Flag | None = None
+    time_limit_s: Annotated[int, Field(ge=1, le=10**9, strict=True)] | None = None
     note: Text = ""
 
 
@@ -291,7 +293,7 @@ class TokenIn(Body):
 
     owner: Name
     role: Literal["user", "operator", "node", "join"] = "user"
-    ttl_s: Annotated[int, Field(ge=0, le=10 * 366 * 86_400)] = 30 * 86_400
+    ttl_s: Annotated[int, Field(ge=0, le=10 * 366 * 86_400, strict=True)] = 30 * 86_400
     note: Line = ""
 
 
@@ -325,14 +327,14 @@ class TokensOut(Answer):
 class PolicyIn(Body):
     """The fields of the policy to change; see docs/reference/events.md, PolicySet."""
 
-    job_lease_s: int | None = None
-    lease_margin_s: int | None = None
-    lost_after_s: int | None = None
-    kill_grace_s: int | None = None
-    max_jobs_per_user: int | None = None
-    max_time_limit_s: int | None = None
-    output_head_bytes: int | None = None
-    output_tail_bytes: int | None = None
+    job_lease_s: Whole | None = None
+    lease_margin_s: Whole | None = None
+    lost_after_s: Whole | None = None
+    kill_grace_s: Whole | None = None
+    max_jobs_per_user: Whole | None = None
+    max_time_limit_s: Whole | None = None
+    output_head_bytes: Whole | None = None
+    output_tail_bytes: Whole | None = None
 
 
 class PolicyOut(Answer):

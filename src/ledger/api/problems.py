@@ -7,7 +7,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from ledger.domain.errors import Malformed, NotNow, Refusal, Unauthenticated, Unknown
+from ledger.domain.errors import (
+    Malformed,
+    NotJson,
+    NotNow,
+    Refusal,
+    Unauthenticated,
+    Unknown,
+)
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -59,10 +66,15 @@ def install(app: FastAPI) -> None:
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem(request, Malformed(explain_validation(list(error.errors()))))
+        faults = list(error.errors())
+        if faults[0]["type"] == "json_invalid":
+            return problem(request, NotJson(f"The body is not JSON: {faults[0]['ctx']['error']}."))
+        return problem(request, Malformed(explain_validation(faults)))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, Refusal):  # met while the framework read the body
+            return problem(request, error.__cause__)
         if error.status_code == 405:
             answer = problem(request, MethodNotAllowed("That method is not for this route."))
             answer.headers.update(error.headers or {})
@@ -71,15 +83,9 @@ def install(app: FastAPI) -> None:
             return problem(request, Unknown(f"There is no {request.url.path} here."))
         return problem(request, Malformed(str(error.detail)))
 
-    async def on_crash(request: Request, error: Exception) -> Response:
-        sentence = "This failed by a fault of ours; the log was not harmed."
-        hint = "Report it to the operators with the request id."
-        return problem(request, Crash(sentence, hint=hint))
-
     app.add_exception_handler(Refusal, on_refusal)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, on_crash)
 
 
 class Crash(NotNow):
@@ -87,3 +93,8 @@ class Crash(NotNow):
 
     code, status = "internal", 500
     hint = "Report it to the operators with the request id."
+
+
+def crash() -> Crash:
+    """What is said where a request failed and nothing else is known."""
+    return Crash("This failed by a fault of ours; the log was not harmed.")

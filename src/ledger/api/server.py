@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import structlog
 import uvicorn
 
 from ledger.api.app import create_app
@@ -16,6 +17,8 @@ from ledger.api.auth import PeerProtocol
 from ledger.domain.errors import Refusal
 from ledger.master.main import MasterSettings, run_master
 from ledger.master.service import Service
+
+logger = structlog.get_logger("http")
 
 SOCKET = "jobledger.sock"
 GRACE_S = 5
@@ -87,6 +90,11 @@ def _tcp(address: str, *, insecure: bool) -> socket.socket:
     return sock
 
 
+def _name(sock: socket.socket) -> str:
+    where = sock.getsockname()
+    return f"unix:{where}" if isinstance(where, str) else f"http://{where[0]}:{where[1]}"
+
+
 async def serve(
     service: Service, stop: asyncio.Event, *, listen: tuple[str, ...], insecure: bool
 ) -> None:
@@ -95,6 +103,8 @@ async def serve(
     The sockets are bound here, and so by the process that has the lead, never by one that waits.
     """
     sockets = bind(service.data, listen, insecure=insecure)
+    service.listening = [_name(sock) for sock in sockets]
+    logger.info("listening", addresses=service.listening)
     config = uvicorn.Config(
         create_app(service),
         http=PeerProtocol,

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from ledger.api import show
 from ledger.api.auth import Caller, Who
+from ledger.api.describe import TEXT
 from ledger.api.metrics import render
 from ledger.api.models import (
     DoneOut,
@@ -38,7 +39,7 @@ async def healthz(who: Who) -> dict[str, str]:
     return {"status": "ok", "for": who.subject.name}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"model": ReadyOut}})
 async def readyz(who: Who, response: Response) -> ReadyOut:
     """Can requests be decided? 503 with the replay's progress until they can."""
     service = who.service
@@ -69,7 +70,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
     )
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=TEXT)
 async def metrics(who: Who) -> Response:
     """Metrics in Prometheus' text format."""
     who.demand("service.metrics")

@@ -73,7 +73,7 @@ def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None
     try:
         log = open_log(settings.data, settings.database_url, write=True, create=True)
         try:
-            return asyncio.run(_Reign(settings, lead, log, die, say).run(serve))
+            return asyncio.run(Reign(settings, lead, log, die, say).run(serve))
         finally:
             log.close()
     finally:
@@ -92,8 +92,8 @@ def _die(reason: str) -> None:
     timer.start()
 
 
-class _Reign:
-    """One master's time, from replay to its last event."""
+class Reign:
+    """One master's time, from replay to its last event. `stop` ends it in order."""
 
     def __init__(
         self,
@@ -108,21 +108,27 @@ class _Reign:
         self._log = log
         self._die = die
         self._say = say
-        self._stop = asyncio.Event()
+        self.stop = asyncio.Event()
         self._checkpoints = settings.data / "checkpoints"
 
+    def clock(self, last_at: int) -> Callable[[], int]:
+        """The clock of this reign, which goes on from the last commit's time."""
+        return Clock(last_at, accept=self._settings.accept_clock).now
+
     async def run(self, serve: Serve) -> int:
+        """Replay, reign, go in order: 0, or 70 where the log failed."""
         s = self._settings
         service = Service(s.data, s.database_url, s.operator_uids, head=self._log.head().position)
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        server = asyncio.ensure_future(serve(service, self._stop))
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop.set)
+        server = asyncio.ensure_future(serve(service, self.stop))
         try:
             recovered = await loop.run_in_executor(None, self._recover, service)
             running, workers = await self._begin(service, recovered)
             await asyncio.wait(
-                [server, asyncio.ensure_future(self._stop.wait()), *workers],
+                [server, asyncio.ensure_future(self.stop.wait()), *workers],
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for worker in workers:
@@ -131,7 +137,7 @@ class _Reign:
             if not running.master.failed:
                 await self._end(running, workers)
         finally:
-            self._stop.set()
+            self.stop.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await server
         return FAILED if service.running and service.running.master.failed else 0
@@ -145,8 +151,8 @@ class _Reign:
     async def _begin(
         self, service: Service, recovered: Recovered
     ) -> tuple[Running, list["asyncio.Task[None]"]]:
-        clock = Clock(self._log.head().at, accept=self._settings.accept_clock)
-        master = Master(self._log, recovered.cluster, clock.now, self._refold, self._die)
+        now = self.clock(self._log.head().at)
+        master = Master(self._log, recovered.cluster, now, self._refold, self._die)
         reader = LogReader(
             partial(open_log, self._settings.data, self._settings.database_url, write=False)
         )

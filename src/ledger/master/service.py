@@ -19,14 +19,14 @@ class Bells:
 
     def __init__(self) -> None:
         self._waiting: dict[int, set[asyncio.Event]] = {}
-        self.ends: dict[int, AttemptEnded | JobEnded] = {}
+        self.ends: dict[int, Recorded] = {}
 
     def heard(self, recorded: Sequence[Recorded]) -> None:
         """Take note of the ends in a commit, and wake who waits for them."""
         for r in recorded:
             if isinstance(r.event, AttemptEnded | JobEnded) and r.event.job in self._waiting:
                 if r.event.state != "pending":
-                    self.ends[r.event.job] = r.event
+                    self.ends[r.event.job] = r
                 self.ring(r.event.job)
 
     def ring(self, job: int) -> None:
@@ -75,3 +75,4 @@ class Service:
     replayed: int = 0
     head: int = 0
     warnings: list[str] = field(default_factory=list)
+    listening: list[str] = field(default_factory=list)

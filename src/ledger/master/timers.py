@@ -4,6 +4,7 @@ so that a takeover neither forgets a timer nor fires them all at once.
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import structlog
@@ -45,6 +46,7 @@ class Planner:
     def __init__(self, master: Master) -> None:
         self._master = master
         self._wanted = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="plan")
         self.last: Plan | None = None
         self.last_micros = 0
         self.passes = 0
@@ -80,7 +82,7 @@ class Planner:
         began = loop.time()
         cluster = await self._master.settled()
         seen = view(cluster, self._master.now())
-        self.last = await loop.run_in_executor(None, plan, seen)
+        self.last = await loop.run_in_executor(self._thread, plan, seen)
         self.last_micros = round((loop.time() - began) * 1e6)
         self.passes += 1
         if self.last.places:
