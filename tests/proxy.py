@@ -15,7 +15,8 @@ class Proxy:
 
     With `fault` `reply`, the next COMMIT reaches the server, and the connection ends once the
     server has answered; with `request`, it ends before the COMMIT is forwarded. Both happen once;
-    `fired` counts them. `refuse` ends every connection, also new ones.
+    `fired` counts them. `refuse` ends every connection, also new ones; with `then_refuse` this is
+    done in the moment of the fault.
     """
 
     def __init__(self, url: str) -> None:
@@ -26,6 +27,7 @@ class Proxy:
         self.url = make_conninfo(url, host="127.0.0.1", port=str(port))
         self.fault: Fault = "none"
         self.fired = 0
+        self.then_refuse = False
         self._refusing = False
         self._eating: socket.socket | None = None
         self._open: list[socket.socket] = []
@@ -62,6 +64,7 @@ class Proxy:
             if b"COMMIT" in data and self.fault != "none":
                 fault, self.fault = self.fault, "none"
                 if fault == "request":
+                    self._refusing = self._refusing or self.then_refuse
                     self.fired += 1
                     break
                 self._eating = client
@@ -73,6 +76,7 @@ class Proxy:
         while data := _received(server):
             if self._eating is client:
                 self._eating = None
+                self._refusing = self._refusing or self.then_refuse
                 self.fired += 1
                 break
             _send(client, data)
