@@ -256,8 +256,8 @@ async def impact(who: Caller, nodes: str, since: int, until: int) -> ImpactOut:
     )
     return ImpactOut(
         nodes=names or [],
-        since=show.at(since),
-        until=show.at(until or who.running.master.now()),
+        since=show.when(since),
+        until=show.when(until),
         users=[_hit(user) for user in users],
         position=who.request.state.ledger_position,
     )

@@ -376,11 +376,11 @@ class ImpactUserOut(Answer):
 
 
 class ImpactOut(Answer):
-    """Whom the loss of these nodes in this window hit."""
+    """Whom the loss of these nodes (none named: of any) in this window hit; null times: ever."""
 
     nodes: list[str]
-    since: datetime
-    until: datetime
+    since: datetime | None
+    until: datetime | None
     users: list[ImpactUserOut]
     position: int
 

@@ -188,7 +188,7 @@ def impact(
         return exits.OK
     rows = [(user, job) for user in found.users for job in user.jobs]
     where = shown_nodes(found.nodes) or "any node"
-    shown_window = f"between {when(found.since)} and {when(found.until)}"
+    shown_window = _window(found.since, found.until)
     if not rows:
         say(f"Nobody was hit by the loss of {where} {shown_window}.")
         return exits.OK
@@ -221,3 +221,12 @@ def _struck(job: ImpactJobOut) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _window(since: datetime | None, until: datetime | None) -> str:
+    """A window of time in words; an open end is not mentioned."""
+    if since and until:
+        return f"between {when(since)} and {when(until)}"
+    if since:
+        return f"since {when(since)}"
+    return f"until {when(until)}" if until else "so far"
