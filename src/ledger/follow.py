@@ -16,7 +16,7 @@ import structlog
 from ledger.projection.discover import discover
 from ledger.projection.follower import Follower
 from ledger.projection.model import Projection
-from ledger.projection.source import Batch, batch
+from ledger.projection.source import BATCH, Batch, batch
 from ledger.projection.store import Store
 from ledger.store.location import open_log
 from ledger.store.log import Log
@@ -69,7 +69,7 @@ def follow(projections: list[Projection], data: Path, database_url: str | None, 
     pause = PAUSE_S
     while not stop:
         try:
-            with Keeper(projections, data, database_url) as keeper:
+            with Keeper(projections, data, database_url, size) as keeper:
                 stop.on_stop = keeper.log.interrupt
                 while not stop:
                     if not keeper.turn() and not stop:
@@ -86,7 +86,10 @@ def follow(projections: list[Projection], data: Path, database_url: str | None, 
 class Keeper:
     """A log and the followers of it, for as long as the databases can be reached."""
 
-    def __init__(self, projections: list[Projection], data: Path, url: str | None) -> None:
+    def __init__(
+        self, projections: list[Projection], data: Path, url: str | None, size: int = BATCH
+    ) -> None:
+        self._size = size
         self.log: Log = open_log(None if url else data, url, write=False)
         self._stores: list[Store] = []
         self._followers: list[Follower] = []
@@ -118,7 +121,7 @@ class Keeper:
     def _batch(self, after: int) -> Batch | None:
         """The next batch, read once for all projections that are at the same place."""
         if self._known is None or self._known[0] != after:
-            self._known = (after, batch(self.log, after))
+            self._known = (after, batch(self.log, after, self._size))
         return self._known[1]
 
     def close(self) -> None:

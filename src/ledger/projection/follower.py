@@ -178,13 +178,16 @@ class Follower:
         self.checkpoint = self._store.stop(self.checkpoint, position, error)
 
     def _culprit(self, events: Sequence[Recorded]) -> Recorded:
-        """The event that makes a row which a database can't hold; the first one if none shows."""
+        """The event that makes a row no database can hold; else the first that makes any row."""
         rows = Rows(self.projection, self._store.load, empty=self.checkpoint.position == 0)
+        first = None
         for r in events:
             for change in rows.fold((r,), self._skips):
                 if not _holds(change):
                     return r
-        return events[0]
+                if first is None and (change.rows or change.gone):
+                    first = r
+        return first or events[0]
 
 
 def _holds(change: Change) -> bool:

@@ -72,6 +72,7 @@ class Reader:
         self,
         name: str,
         query: Callable[Concatenate[sa.Connection, P], T],
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Answer[T]:
@@ -84,6 +85,7 @@ class Reader:
         position: int,
         timeout: float,
         query: Callable[Concatenate[sa.Connection, P], T],
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Answer[T]:
@@ -189,5 +191,5 @@ class _Reading:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._begun.__exit__(kind, error, trace)
-        if isinstance(error, sa.exc.OperationalError | sa.exc.ProgrammingError):
+        if isinstance(error, sa.exc.DBAPIError):
             raise Unavailable(f"{self._projection.name}: {error.orig}") from error
