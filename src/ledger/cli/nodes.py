@@ -1,7 +1,7 @@
 """`nodes`, `node …` and `impact`: the machines, and whom the loss of some hit."""
 
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
