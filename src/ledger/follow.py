@@ -64,8 +64,17 @@ def run_follow(data: Path, database_url: str | None) -> None:
     follow(list(found.projections.values()), data, database_url, stop)
 
 
-def follow(projections: list[Projection], data: Path, database_url: str | None, stop: Stop) -> None:
-    """Keep these projections up to date until `stop`; begin anew after whatever goes wrong."""
+def follow(
+    projections: list[Projection],
+    data: Path,
+    database_url: str | None,
+    stop: Stop,
+    size: int = BATCH,
+) -> None:
+    """Keep these projections up to date until `stop`, `size` events at a time.
+
+    Whatever goes wrong, it begins anew, after a pause that grows up to five seconds.
+    """
     pause = PAUSE_S
     while not stop:
         try:
