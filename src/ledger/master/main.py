@@ -179,7 +179,13 @@ class Reign:
             await master.ask_one(SYSTEM, SetPolicy(job_lease_s=self._settings.job_lease_s))
         outputs = Outputs(self._settings.data / "output")
         found = discover()
+        service.warnings += recovered.set_aside
         service.warnings += [f"projection {n}: {why}" for n, why in sorted(found.broken.items())]
+        if recovered.lost:
+            service.warnings.append(
+                f"the log ends {recovered.lost} positions before a checkpoint that was made of it: "
+                "what was acknowledged there is lost; see docs/runbooks/log-behind.md"
+            )
         history = Reader(found.projections, self._settings.data, self._settings.database_url)
         running = Running(
             master, contacts, planner, refused, reader, history, outputs, bells, report
@@ -194,6 +200,8 @@ class Reign:
         gc.freeze()
         service.running = running
         self._say(_sentence(report, master.epoch))
+        for warning in service.warnings:
+            self._say(f"Warning: {warning}.")
         logger.info("this master reigns", epoch=master.epoch, **report)
         return running, workers
 
@@ -242,6 +250,6 @@ def _sentence(report: dict[str, int], epoch: int) -> str:
     return (
         f"Back {how}: {report['events_replayed']} events replayed{from_text} in {seconds:.2f} s; "
         f"{report['jobs_pending']} jobs pending, {report['jobs_running']} running, "
-        f"{report['agents_awaited']} agents awaited; lost: nothing that was acknowledged. "
-        f"Epoch {epoch}."
+        f"{report['agents_awaited']} agents awaited; {report['lost_positions'] or 'nothing'} lost, "
+        f"{report['set_aside'] or 'nothing'} set aside. Epoch {epoch}."
     )

@@ -26,13 +26,19 @@ PROGRESS_EVERY = 20_000
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a start found. `from_checkpoint` is the position it began behind, 0 for the start."""
+    """What a start found. `from_checkpoint` is the position it began behind, 0 for the start.
+
+    `lost`: how many positions a checkpoint witnesses beyond the log's end. `set_aside`: what was
+    not believed, in words.
+    """
 
     cluster: Cluster
     from_checkpoint: int
     events: int
     micros: int
     clean_stop: bool
+    lost: int
+    set_aside: tuple[str, ...]
 
     def report(self) -> dict[str, int]:
         """The recovery report as it is recorded in `MasterStarted` and printed."""
@@ -46,8 +52,8 @@ class Recovered:
             "jobs_running": len(running),
             "agents_awaited": sum(1 for n in c.nodes.values() if n.health != "down"),
             "clean_stop": int(self.clean_stop),
-            "lost_window_events": 0,
-            "quarantined": 0,
+            "lost_positions": self.lost,
+            "set_aside": len(self.set_aside),
         }
 
 
@@ -58,8 +64,10 @@ def recover(log: Log, checkpoints: Path | None, progress: Progress | None = None
     does not start on such a log, and nothing is skipped.
     """
     began = time.monotonic_ns()
-    start, cluster = _from_checkpoint(log, checkpoints)
+    set_aside: list[str] = []
+    start, cluster = _from_checkpoint(log, checkpoints, set_aside)
     target = log.head().position
+    lost = max(0, checkpoint.furthest(checkpoints) - target) if checkpoints else 0
     events = 0
     gc.disable()
     try:
@@ -72,13 +80,16 @@ def recover(log: Log, checkpoints: Path | None, progress: Progress | None = None
         gc.enable()
     micros = (time.monotonic_ns() - began) // 1000
     clean = cluster.clean_stop
-    return Recovered(cluster, start.position if start else 0, events, micros, clean)
+    began_behind = start.position if start else 0
+    return Recovered(cluster, began_behind, events, micros, clean, lost, tuple(set_aside))
 
 
-def _from_checkpoint(log: Log, folder: Path | None) -> tuple[Head | None, Cluster]:
+def _from_checkpoint(
+    log: Log, folder: Path | None, set_aside: list[str]
+) -> tuple[Head | None, Cluster]:
     if folder is None:
         return None, Cluster()
-    found = checkpoint.load(folder, log, snapshot.STATE_VERSION)
+    found = checkpoint.load(folder, log, snapshot.STATE_VERSION, set_aside)
     if found is None:
         return None, Cluster()
     head, payload = found
@@ -86,6 +97,7 @@ def _from_checkpoint(log: Log, folder: Path | None) -> tuple[Head | None, Cluste
         return head, snapshot.from_bytes(payload)
     except msgspec.MsgspecError as error:
         logger.warning("a checkpoint can't be read: the whole log is replayed", error=str(error))
+        set_aside.append(f"checkpoint at {head.position}: {error}")
         return None, Cluster()
 
 

@@ -58,14 +58,28 @@ def save(
     return path
 
 
-def load(directory: Path, log: Log, state_version: int) -> tuple[Head, bytes] | None:
-    """The newest checkpoint that the log confirms, with its commit; None if there is none."""
+def load(
+    directory: Path, log: Log, state_version: int, ignored: list[str] | None = None
+) -> tuple[Head, bytes] | None:
+    """The newest checkpoint that the log confirms, with its commit; None if there is none.
+
+    Why newer ones were not believed is logged, and added to `ignored`.
+    """
     for path in _newest_first(directory):
         try:
             return _confirmed(path, log, state_version)
         except (ValueError, OSError, msgspec.MsgspecError) as error:
             _logger.warning("checkpoint %s ignored: %s", path.name, error)
+            if ignored is not None:
+                ignored.append(f"checkpoint {path.name}: {error}")
     return None
+
+
+def furthest(directory: Path) -> int:
+    """The highest position of which a checkpoint was ever kept here: the log had it then."""
+    newest = next(_newest_first(directory), None)
+    stem = newest.stem if newest is not None else "0"
+    return int(stem) if stem.isdigit() else 0
 
 
 def _confirmed(path: Path, log: Log, state_version: int) -> tuple[Head, bytes]:
