@@ -99,9 +99,9 @@ class Process:
         if self.status is None:
             os.kill(self.pid, number)
 
-    def ends(self, deadline_s: float = 30.0) -> int:
+    def ends(self, deadline_s: float = 30.0, by: str = "itself") -> int:
         """Wait for its end; its status."""
-        until(lambda: self.status is not None, deadline_s, f"the end of {self.pid}")
+        until(lambda: self.status is not None, deadline_s, f"the end of {self.pid} by {by}")
         status = self.status
         assert status is not None
         return status
@@ -194,9 +194,9 @@ class Web:
         return int(answer.json()["first_job"])
 
     def job(self, job: int) -> dict[str, Any]:
-        """Everything about a job that lives."""
-        found: dict[str, Any] = self.json("GET", f"/v1/jobs/{job}")
-        return found
+        """A job that lives, as the list of such jobs shows it: from the master's own state."""
+        found: list[dict[str, Any]] = self.json("GET", "/v1/jobs")["jobs"]
+        return next(one for one in found if one["job"] == job)
 
     def close(self) -> None:
         """Let the connection go."""

@@ -167,7 +167,9 @@ def test_a_waiting_master_on_sqlite_begins_when_the_first_is_gone(
     began = time.monotonic()
     first.end(how)
     site.ready(second)
-    evidence(f"waiting master (SQLite), {how.name}", f"ready after {time.monotonic() - began:.2f} s")
+    evidence(
+        f"waiting master (SQLite), {how.name}", f"ready after {time.monotonic() - began:.2f} s"
+    )
     starts: list[Any] = [r for r in site.events() if isinstance(r.event, MasterStarted)]
     assert [r.epoch for r in starts] == [1, 2]
 

@@ -80,4 +80,7 @@ def test_what_cannot_be_found_out_is_told_as_doubt_and_the_key_brings_the_truth(
     assert again.status == (200 if kept else 201)
     assert queued(served, pg_url) == [again.json()["first_job"]]
     told = "no answer" if answer is None else "outcome_unknown"
-    evidence(f"{fault} of COMMIT lost, database gone", f"{told}; the repeat: in the log once")
+    evidence(
+        f"{fault} of COMMIT lost, outcome not to be found (PostgreSQL)",
+        f"{told}; after the repeat in the log once",
+    )

@@ -1,0 +1,192 @@
+"""Nodes and masters are lost under real jobs: each attempt runs once, never two at a time."""
+
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger.events import AttemptEnded, AttemptPlaced, StaleReported
+from ledger.testing.evidence import Evidence
+
+from .harness import Process, Site, until
+
+LEASE_S, MARGIN_S = 2, 1
+Attempt = tuple[int, int]
+
+
+class Beats:
+    """Jobs that write a line of witness every 50 ms, until a file of their own is there."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._stops = site.folder / "stops"
+        self._stops.mkdir()
+
+    def submit(self, *, restartable: bool) -> int:
+        """Queue one and wait until it beats."""
+        line = 'echo "$JOBLEDGER_JOB_ID $JOBLEDGER_ATTEMPT $JOBLEDGER_NODES $$ $(date +%s.%N)"'
+        beat = f"{line} >> {self.site.witness}"
+        script = f"while [ ! -e {self._stops}/$JOBLEDGER_JOB_ID ]; do {beat}; sleep 0.05; done"
+        argv = ["/bin/sh", "-c", script]
+        job = self.site.web().submit({"argv": argv, "restartable": restartable})
+        self.beats(job, 1)
+        return job
+
+    def beats(self, job: int, attempt: int) -> None:
+        """Wait for one more beat of an attempt."""
+        had = len(self.of(job, attempt))
+        until(lambda: len(self.of(job, attempt)) > had, 15, f"a beat of {job}, attempt {attempt}")
+
+    def of(self, job: int, attempt: int) -> list[float]:
+        """When an attempt has beaten."""
+        lines = self.site.witnessed()
+        return [float(when) for j, a, _, _, when in lines if (j, a) == (str(job), str(attempt))]
+
+    def end(self, job: int) -> None:
+        """Let a job end, by itself."""
+        Path(self._stops / str(job)).touch()
+
+    def check(self) -> None:
+        """Every attempt was one process on one node, and ended before the next one began."""
+        where: dict[Attempt, set[tuple[str, str]]] = defaultdict(set)
+        when: dict[Attempt, list[float]] = defaultdict(list)
+        for job, attempt, nodes, pid, at in self.site.witnessed():
+            where[int(job), int(attempt)].add((nodes, pid))
+            when[int(job), int(attempt)].append(float(at))
+        assert [key for key, processes in where.items() if len(processes) != 1] == []
+        for (job, attempt), beats in when.items():
+            if (following := when.get((job, attempt + 1))) is not None:
+                assert max(beats) < min(following), f"job {job} ran twice at once"
+        self.site.verified()
+
+    def gap(self, job: int) -> float:
+        """Seconds between the last sign of attempt 1 and the first of attempt 2."""
+        return min(self.of(job, 2)) - max(self.of(job, 1))
+
+
+def ends(site: Site, job: int) -> list[AttemptEnded]:
+    """How the attempts of a job ended, in order."""
+    found = [r.event for r in site.events() if isinstance(r.event, AttemptEnded)]
+    return [event for event in found if event.job == job]
+
+
+def node_of(site: Site, job: int) -> str:
+    """Where a job runs."""
+    name: str = site.web().job(job)["nodes"][0]
+    return name
+
+
+@pytest.fixture
+def beats(sqlite_site: Site) -> Beats:
+    """A service with a short lease, set before any agent is there."""
+    sqlite_site.start()
+    policy: dict[str, Any] = {"job_lease_s": LEASE_S, "lease_margin_s": MARGIN_S}
+    sqlite_site.web().json("PATCH", "/v1/policy", {**policy, "kill_grace_s": 1})
+    return Beats(sqlite_site)
+
+
+def agents(site: Site, count: int) -> dict[str, Process]:
+    """So many real agents, ready."""
+    started = {f"w{number}": site.agent(f"w{number}") for number in range(1, count + 1)}
+    site.nodes_ready(count)
+    return started
+
+
+def test_a_killed_agent_takes_its_job_with_it_and_the_job_begins_again_elsewhere(
+    beats: Beats,
+) -> None:
+    site = beats.site
+    running = agents(site, 2)
+    job = beats.submit(restartable=True)
+    node = node_of(site, job)
+    running[node].end(signal.SIGKILL)
+    site.agent(node)
+    beats.beats(job, 2)
+    (first,) = ends(site, job)
+    assert (first.outcome, first.cause, first.next) == ("node_fail", "agent_restarted", "requeued")
+    assert node_of(site, job) != node
+    beats.end(job)
+    assert site.ended(job).attempt == 2
+    beats.check()
+
+
+def test_silent_nodes_what_may_restart_moves_and_the_rest_is_waited_for(
+    beats: Beats, evidence: Evidence
+) -> None:
+    site, web = beats.site, beats.site.web()
+    running = agents(site, 3)
+    moves, stays = beats.submit(restartable=True), beats.submit(restartable=False)
+    silent = [node_of(site, job) for job in (moves, stays)]
+    for name in silent:
+        running[name].freeze()
+    beats.beats(moves, 2)
+    assert node_of(site, moves) not in silent
+    (lost,) = ends(site, moves)
+    assert (lost.outcome, lost.cause, lost.next) == ("node_fail", "node_lost", "requeued")
+    shown = web.job(stays)
+    assert (shown["state"], shown["attempt"]) == ("running", 1)
+    assert shown["out_of_contact_since"] is not None
+    beats.beats(stays, 1)
+    for name in silent:
+        running[name].tell(signal.SIGCONT)
+    until(lambda: web.job(stays)["out_of_contact_since"] is None, 10, "the contact")
+    stale = until(lambda: [r.event for r in site.events() if isinstance(r.event, StaleReported)])
+    assert [(e.job, e.attempt, e.cause) for e in stale] == [(moves, 1, "lease_expired")]
+    for job in (moves, stays):
+        beats.end(job)
+    assert (site.ended(stays).attempt, site.ended(stays).outcome) == (1, "completed")
+    assert (site.ended(moves).attempt, site.ended(moves).outcome) == (2, "completed")
+    site.nodes_ready(3)
+    beats.check()
+    evidence(
+        f"silent node, lease {LEASE_S} s and margin {MARGIN_S} s",
+        f"{beats.gap(moves):.1f} s between the last sign of attempt 1 and the first of attempt 2",
+    )
+
+
+def test_cancel_is_term_then_grace_then_kill(beats: Beats) -> None:
+    site, web = beats.site, beats.site.web()
+    agents(site, 1)
+    line = f'"$JOBLEDGER_JOB_ID $1 $(date +%s.%N)" >> {site.witness}'
+    script = f"note() {{ echo {line}; }}; trap 'note TERM' TERM; note begins; "
+    job = web.submit({"argv": ["/bin/sh", "-c", script + "while :; do sleep 0.05; done"]})
+    until(site.witnessed, 10, "the beginning")
+    web.json("POST", f"/v1/jobs/{job}/cancel", {"note": "enough"})
+    ended = site.ended(job)
+    assert (ended.outcome, ended.state, ended.signal) == ("cancelled", "cancelled", signal.SIGKILL)
+    (_, told) = site.witnessed()
+    assert told[1] == "TERM"
+    at = next(r.at for r in site.events() if r.event == ended)
+    assert at / 1e6 - float(told[2]) >= 0.9, "the grace of 1 s was not given"
+
+
+def test_jobs_run_on_while_the_master_is_dead_and_their_ends_are_recorded(
+    beats: Beats, evidence: Evidence
+) -> None:
+    site = beats.site
+    agents(site, 2)
+    jobs = [beats.submit(restartable=restartable) for restartable in (True, False)]
+    assert site.master is not None
+    assert site.master.end(signal.SIGKILL) == -signal.SIGKILL
+    beats.end(jobs[1])
+    until(lambda: silence(beats, jobs[1]), 10, "the end of the second job")
+    beats.beats(jobs[0], 1)
+    site.start()
+    second = site.ended(jobs[1])
+    assert (second.attempt, second.outcome, second.cause) == (1, "completed", "exit")
+    assert second.ran_us < second.held_us
+    beats.beats(jobs[0], 1)
+    beats.end(jobs[0])
+    assert (site.ended(jobs[0]).attempt, site.ended(jobs[0]).outcome) == (1, "completed")
+    placed = [r.event.job for r in site.events() if isinstance(r.event, AttemptPlaced)]
+    assert sorted(placed) == sorted(jobs)
+    beats.check()
+    evidence("master killed while 2 jobs ran", "both on record, each started once")
+
+
+def silence(beats: Beats, job: int) -> bool:
+    """Has this job stopped beating? The other one's beats are the clock."""
+    other = max(when for when in map(float, (line[4] for line in beats.site.witnessed())))
+    return other - max(beats.of(job, 1)) > 0.5
