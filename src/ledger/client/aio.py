@@ -1,15 +1,17 @@
 """The client that does not block, for programs that ask many things at once."""
 
-import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Self
 
 import httpx2
 import stamina
 
 from ledger.api import models as m
 from ledger.client import wire
+
+STREAM_S = 30.0
+"""How long a followed stream may be silent before it is taken for broken."""
 
 
 class AsyncClient:
@@ -70,14 +72,16 @@ class AsyncClient:
         """The head of the log."""
         return await self._model(wire.ask("GET", "/v1/log/head", token=self._token), m.HeadOut)
 
-    async def events(self, after: int = 0) -> AsyncIterator[dict[str, Any]]:
-        """Every recorded event behind the position `after`, up to the head of now."""
+    async def event_lines(self, after: int = 0, *, follow: bool = False) -> AsyncIterator[str]:
+        """Every recorded event behind the position `after`, each as a line of JSON; with `follow`
+        without end. A connection that breaks is not made again: that needs the last position."""
         asked = wire.ask(
             "GET",
             "/v1/events",
             token=self._token,
-            params={"after": after, "follow": False},
+            params={"after": after, "follow": follow},
             accept="application/x-ndjson",
+            wait_s=STREAM_S,
         )
         try:
             async with self._http.stream(
@@ -92,7 +96,7 @@ class AsyncClient:
                     raise wire.refused(answer, asked, self.place)
                 async for line in answer.aiter_lines():
                     if line.strip():
-                        yield json.loads(line)
+                        yield line
         except httpx2.TransportError as error:
             raise wire.unreachable(error, self.place, asked.request) from error
 

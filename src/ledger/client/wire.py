@@ -29,6 +29,8 @@ PATIENCE_ABSENT_S, PATIENCE_REFUSED_S = 2.0, 10.0
 """How long to try again where nothing listens: a master that starts again is back by then."""
 
 AGAIN = frozenset({502, 503, 504})
+NOT_SOON = frozenset({"too_many_jobs"})
+"""Limits that no short wait lifts: better said at once."""
 
 
 class Place(NamedTuple):
@@ -224,7 +226,8 @@ def worth_repeating(began: float) -> Callable[[Exception], bool | float]:
             return False
         if error.status in AGAIN:
             return True if error.retry_after is None else error.retry_after
-        if error.status == 429 and error.retry_after is not None:
+        soon = error.status == 429 and error.code not in NOT_SOON
+        if soon and error.retry_after is not None:
             return error.retry_after
         return False
 
