@@ -18,7 +18,7 @@ ATTEMPTS = {
     "node_lost": "The node was silent for so long that the attempt was given up.",
     "unknown": "The node's agent gave no cause.",
 }
-"""How attempts end. `agent_forgot` and `node_lost` are the master's words, the others an agent's."""
+"""How attempts end. The master itself says `agent_forgot` and `node_lost`, agents the others."""
 
 JOBS = {
     "cancelled": "It was cancelled before it started.",
@@ -29,7 +29,7 @@ NODES = {
     "enrolled": "The node has joined and has not yet reported itself empty.",
     "reported_empty": "The node has joined and has nothing left to run.",
     "silent": "The node was not heard of for its lease.",
-    "in_contact": "The node speaks again, but still has what it should not, and is told to stop it.",
+    "in_contact": "The node speaks again, but has what it should not have, and is to stop it.",
     "returned": "The node speaks again, and has nothing but what it should.",
     "operator": "An operator asked that it take no more jobs.",
     "drained": "An operator asked that it take no more jobs; it was down at that time.",

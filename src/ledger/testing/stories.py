@@ -53,6 +53,15 @@ START = 1_700_000_000_000_000
 
 OPERATOR = Subject("root", "operator")
 COMMITS_AT_ONCE = 1000
+CAUSES: dict[EndKind, str] = {
+    "completed": "exit",
+    "failed": "exit",
+    "timeout": "time_limit",
+    "out_of_memory": "out_of_memory",
+    "node_fail": "lease_expired",
+    "stopped": "stopped",
+}
+"""What an agent says of each end."""
 
 
 class Story:
@@ -240,7 +249,7 @@ class Story:
             job=job,
             attempt=n,
             end=end,
-            cause="exited" if end == "completed" else end,
+            cause=CAUSES[end],
             exit_code=exit_code,
             ran_us=self.now - started_at if started_at else 0,
         )
