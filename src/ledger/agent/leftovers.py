@@ -56,6 +56,7 @@ def sweep(path: Path) -> int:
         if not wardens and not others:
             return len(seen)
         seen |= wardens | others
+        send(others, signal.SIGSTOP)  # so that none can answer another's death with new processes
         send(others, signal.SIGKILL)
         if time.monotonic() > patient_until:
             send(wardens, signal.SIGKILL)
