@@ -89,6 +89,7 @@ async def sync(who: Who, node: str) -> Response:
         *(report.output.sha256 for report in asked.reports if report.output is not None),
     ):
         _plain(line)
+    _bounded(asked)
     reply = await who.running.contacts.sync(who.subject, node, asked, who.via, who.id)
     return Response(_encode(reply), media_type="application/json")
 
@@ -140,6 +141,17 @@ def _decoded(decode: Any, data: bytes) -> Any:
 def _plain(line: str) -> None:
     if len(line) > 300 or not line.isprintable():
         raise Malformed(f"{line[:40]!r} has control characters, or more than 300 characters.")
+
+
+def _bounded(sync: SyncRequest) -> None:
+    """Numbers that will be stored must be such as every store can hold."""
+    numbers = [sync.protocol]
+    for r in sync.reports:
+        numbers += [r.job, r.attempt, r.exit_code or 0, r.signal or 0, r.ran_us]
+        if r.output is not None:
+            numbers += [r.output.bytes, r.output.kept]
+    if any(abs(number) >= 2**53 for number in numbers):
+        raise Malformed("A number in the call is beyond 53 bits.")
 
 
 def _counted(number: int) -> int:

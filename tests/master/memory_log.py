@@ -1,0 +1,124 @@
+"""A log in memory that does what the test says: holds an append back, fails it, counts it."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+from ledger.commands import IssueToken, Subject
+from ledger.domain.cluster import fold
+from ledger.domain.state import Cluster
+from ledger.events import Recorded
+from ledger.master.loop import Master
+from ledger.store.chain import EMPTY, Head
+from ledger.store.log import Draft, Log
+
+NODES = Subject("olga", "operator")
+
+
+class MemoryLog:
+    """Only what the master's loop uses. While it is `held`, an append waits for `let_go`."""
+
+    incarnation = "memory"
+
+    def __init__(self) -> None:
+        self.drafts: list[Draft] = []
+        self.fails: list[Exception] = []
+        self.entered = threading.Semaphore(0)
+        self.held = False
+        self._permits = threading.Semaphore(0)
+        self._head = EMPTY
+
+    def head(self) -> Head:
+        """The last commit."""
+        return self._head
+
+    def let_go(self, *, hold: bool = False) -> None:
+        """Let one append go on, and with `hold` none after it."""
+        self.held = hold
+        self._permits.release()
+
+    def append(self, drafts: Sequence[Draft]) -> Head:
+        """Keep one commit, once the gate is open, unless a failure is due."""
+        (draft,) = drafts
+        self.entered.release()
+        if self.held:
+            assert self._permits.acquire(timeout=10), "the test never let go"
+        if self.fails:
+            raise self.fails.pop(0)
+        before = self._head
+        self.drafts.append(draft)
+        self._head = Head(
+            before.position + 1 + len(draft.facts),
+            before.commit + 1,
+            f"hash {before.commit + 1}",
+            draft.at,
+            draft.epoch,
+        )
+        return self._head
+
+    def recorded(self) -> list[Recorded]:
+        """Everything that is durable, as readers get it."""
+        found, position = [], 0
+        for commit, draft in enumerate(self.drafts, 1):
+            for i, fact in enumerate(draft.facts, position + 2):
+                found.append(
+                    Recorded(
+                        i,
+                        fact.event.stream,
+                        i,
+                        commit,
+                        draft.at,
+                        draft.epoch,
+                        self.incarnation,
+                        fact.event,
+                        fact.envelope,
+                    )
+                )
+            position += 1 + len(draft.facts)
+        return found
+
+    def fold(self) -> Cluster:
+        """The state that the durable events make."""
+        return fold(self.recorded())
+
+
+class Bench:
+    """A master over a memory log, its clock, and why it had to end."""
+
+    def __init__(self, log: MemoryLog | None = None) -> None:
+        self.log = log or MemoryLog()
+        self.time = 1_000_000
+        self.fatal: list[str] = []
+        self.heard: list[Sequence[Recorded]] = []
+        self.master = Master(
+            cast(Log, self.log),
+            self.log.fold(),
+            lambda: self.time,
+            self.log.fold,
+            self.fatal.append,
+        )
+        self.master.listen(self.heard.append)
+
+
+def user(name: str) -> Subject:
+    """A user."""
+    return Subject(name, "user")
+
+
+def names(log: MemoryLog) -> list[list[str]]:
+    """The names of the events, commit by commit."""
+    return [[type(fact.event).__name__ for fact in draft.facts] for draft in log.drafts]
+
+
+async def turns(n: int = 1) -> None:
+    """Let everything else that is ready go on, n times."""
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+def token(sha256: str, note: str = "") -> IssueToken:
+    """A token to be recorded."""
+    return IssueToken(
+        token=sha256[:1], sha256=sha256, owner="x", role="user", expires_at=0, note=note
+    )

@@ -1,0 +1,276 @@
+"""The clock and what asks by itself: when a start is believed, when a plan is made, what is due."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from ledger.commands import SYSTEM, Cancel, Contact, Enrol, Hold, RecordRefused, Subject, Submit
+from ledger.domain.state import Cluster
+from ledger.events import DemandRefused, JobSpec
+from ledger.master import timers
+from ledger.master.clock import MAX_GAP_US, Clock, ClockSuspect
+from ledger.master.timers import REFUSED_A_MINUTE, Demand, Planner, RefusedDemand
+
+from .memory_log import NODES, Bench, turns, user
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+START = 1_800_000_000 * SECOND
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run an asynchronous test to its end."""
+
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await test
+
+    asyncio.run(limited())
+
+
+# ── the clock ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Hands:
+    """A wall clock and a steady one, both set by the test (ns)."""
+
+    def __init__(self, wall_us: int) -> None:
+        self.wall = wall_us * 1000
+        self.steady = 5
+
+    def clock(self, last_at: int, *, accept: bool = False) -> Clock:
+        return Clock(
+            last_at, accept=accept, wall_ns=lambda: self.wall, steady_ns=lambda: self.steady
+        )
+
+
+def test_time_goes_by_the_steady_clock_whatever_the_wall_says() -> None:
+    hands = Hands(START)
+    clock = hands.clock(START - SECOND)
+    assert clock.now() == START
+    hands.wall -= 3600 * 10**9
+    hands.steady += 7 * 10**9
+    assert clock.now() == START + 7 * SECOND
+
+
+def test_a_clock_behind_the_log_needs_to_be_confirmed() -> None:
+    hands = Hands(START)
+    with pytest.raises(ClockSuspect, match="behind"):
+        hands.clock(START + 1)
+    assert hands.clock(START + 9, accept=True).now() == START + 9
+
+
+@pytest.mark.parametrize(("gap", "believed"), [(MAX_GAP_US, True), (MAX_GAP_US + 1, False)])
+def test_a_week_of_silence_is_believed_and_no_more(gap: int, believed: bool) -> None:
+    hands = Hands(START)
+    if believed:
+        assert hands.clock(START - gap).now() == START
+        return
+    with pytest.raises(ClockSuspect, match="days ago"):
+        hands.clock(START - gap)
+    assert hands.clock(START - gap, accept=True).now() == START
+
+
+def test_a_new_log_believes_any_clock() -> None:
+    assert Hands(START).clock(0).now() == START
+    assert Hands(0).clock(0).now() == 0
+
+
+# ── the planner ──────────────────────────────────────────────────────────────────────────────────
+
+
+def job(**fields: Any) -> Submit:
+    return Submit(specs=(JobSpec(nodes=1, **fields),))
+
+
+async def idle_node(bench: Bench, name: str = "n1") -> None:
+    """A node that takes jobs."""
+    sha = name.encode().hex().ljust(64, "0")
+    await bench.master.ask_one(NODES, Enrol(node=name, pool="default", token=name, sha256=sha))
+    await speak(bench, name)
+
+
+async def speak(bench: Bench, name: str) -> None:
+    """The node's agent reports that it has nothing."""
+    contact = Contact(node=name, spool="s", boot_id="b", build="1", protocol=1)
+    await bench.master.ask_one(Subject(name, "node"), contact)
+
+
+class Bench2(Bench):
+    """A bench whose loop and planner run."""
+
+    async def __aenter__(self) -> "Bench2":
+        self.planner = Planner(self.master)
+        self.tasks = [
+            asyncio.ensure_future(self.master.run()),
+            asyncio.ensure_future(self.planner.run()),
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.tasks[1].cancel()
+        self.master.close()
+        await self.tasks[0]
+
+    async def placed(self, wanted: dict[int, tuple[str, ...]]) -> None:
+        """Wait until exactly these jobs have been placed on these nodes."""
+        while True:
+            cluster = await self.master.settled()
+            if where(cluster) == wanted:
+                return
+            await turns()
+
+    async def passes(self, n: int) -> None:
+        """Wait for the planner's nth pass."""
+        while self.planner.passes < n:
+            await turns()
+
+
+def where(c: Cluster) -> dict[int, tuple[str, ...]]:
+    return {j: c.jobs[j].attempt.nodes for j in c.running if c.jobs[j].attempt}  # type: ignore[union-attr]
+
+
+def test_a_job_is_placed_when_it_comes_and_when_a_node_does() -> None:
+    async def test() -> None:
+        async with Bench2() as bench:
+            await idle_node(bench)
+            await bench.master.ask_one(user("alice"), job())
+            await bench.placed({1: ("n1",)})
+            await bench.master.ask_one(user("alice"), job())
+            await idle_node(bench, "n2")
+            await bench.placed({1: ("n1",), 2: ("n2",)})
+
+    run(test())
+
+
+def test_a_job_that_may_not_begin_yet_is_placed_in_its_time() -> None:
+    async def test() -> None:
+        async with Bench2() as bench:
+            await idle_node(bench)
+            await bench.master.ask_one(user("alice"), job(begin_at=bench.time + 60 * SECOND))
+            await bench.passes(bench.planner.passes + 1)
+            bench.planner.nudge_if_due(bench.time)
+            assert where(await bench.master.settled()) == {}
+            bench.time += 61 * SECOND
+            bench.planner.nudge_if_due(bench.time)
+            await bench.placed({1: ("n1",)})
+
+    run(test())
+
+
+def test_a_plan_that_came_too_late_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The job it meant for the node is held meanwhile: the next one must not wait for an event."""
+    real, bench = timers.plan, Bench2()
+    held: list[int] = []
+
+    async def hold_first() -> None:
+        await bench.master.ask_one(user("alice"), Hold(job=1))
+
+    def slow(view: Any) -> Any:
+        made = real(view)
+        if made.places and not held:
+            held.append(1)
+            asyncio.run_coroutine_threadsafe(hold_first(), loop).result(10)
+        return made
+
+    monkeypatch.setattr(timers, "plan", slow)
+    loop: asyncio.AbstractEventLoop
+
+    async def test() -> None:
+        nonlocal loop
+        loop = asyncio.get_running_loop()
+        async with bench:
+            name = "n1"
+            await bench.master.ask_one(
+                NODES, Enrol(node=name, pool="default", token=name, sha256="1")
+            )
+            await bench.master.ask_one(user("alice"), job())
+            await bench.master.ask_one(user("alice"), job())
+            await speak(bench, name)
+            await bench.placed({2: ("n1",)})
+
+    run(test())
+
+
+def test_an_event_that_starts_nothing_asks_for_no_plan() -> None:
+    async def test() -> None:
+        async with Bench2() as bench:
+            await idle_node(bench)
+            await bench.master.ask_one(user("alice"), job(held=True))
+            await bench.passes(1)
+            await turns(200)
+            before = bench.planner.passes
+            await bench.master.ask_one(NODES, Hold(job=1))
+            await turns(200)
+            assert bench.planner.passes == before
+            await bench.master.ask_one(NODES, Cancel(job=1))
+            await bench.passes(before + 1)
+
+    run(test())
+
+
+# ── refused demand ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_refused_demand_is_summed_by_minute() -> None:
+    refused = RefusedDemand()
+    now = START - START % MINUTE
+    assert refused.due(now) == []
+    wide = Demand("alice", "physics", "gpu", "bad_constraints")
+    refused.add(wide, 2, 100)
+    refused.add(wide, 3, 50)
+    refused.add(wide._replace(user="bob"), 1, 2**62)
+    refused.add(wide._replace(user="bob"), 1, 2**62)
+    assert refused.due(now + MINUTE - 1) == []
+    told = refused.due(now + MINUTE)
+    first = RecordRefused(
+        minute=now // MINUTE,
+        user="alice",
+        account="physics",
+        pool="gpu",
+        code="bad_constraints",
+        requests=2,
+        jobs=5,
+        node_seconds=150,
+    )
+    assert told[0] == first
+    assert [(r.user, r.requests, r.node_seconds) for r in told[1:]] == [("bob", 2, 2**62)]  # type: ignore[attr-defined]
+    assert refused.due(now + 2 * MINUTE) == []
+
+
+def test_a_first_look_in_the_middle_of_a_minute_invents_no_minute() -> None:
+    refused = RefusedDemand()
+    refused.add(Demand("alice", "", "gpu", "too_many_jobs"), 1, 1)
+    assert refused.due(START) == []
+    (told,) = refused.due(START + MINUTE)
+    assert isinstance(told, RecordRefused)
+    assert told.minute == START // MINUTE
+
+
+def test_a_storm_of_refusals_is_a_bounded_number_of_records() -> None:
+    refused = RefusedDemand()
+    refused.due(START)
+    for i in range(1000):
+        code = "bad_constraints" if i % 2 else "too_many_jobs"
+        refused.add(Demand(f"u{i}", "", "default", code), 1, 1)
+    told = refused.due(START + MINUTE)
+    assert len(told) == REFUSED_A_MINUTE
+    assert sum(r.requests for r in told if isinstance(r, RecordRefused)) == 1000
+
+
+def test_the_records_become_events() -> None:
+    async def test() -> None:
+        async with Bench2() as bench:
+            refused = RefusedDemand()
+            refused.due(START)
+            refused.add(Demand("alice", "", "gpu", "bad_constraints"), 1, 60)
+            await bench.master.ask(SYSTEM, refused.due(START + MINUTE))
+            (event,) = [r.event for r in bench.log.recorded()]
+            assert isinstance(event, DemandRefused)
+            assert (event.user, event.jobs, event.node_seconds) == ("alice", 1, 60)
+
+    run(test())
