@@ -8,14 +8,19 @@ batch takes.
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import structlog
 
+from ledger.projection.checkpoint import Checkpoint
 from ledger.projection.discover import discover
-from ledger.projection.follower import Follower
+from ledger.projection.follower import Follower, folded
 from ledger.projection.model import Projection
+from ledger.projection.reader import Reader, Unavailable
 from ledger.projection.source import BATCH, Batch, batch
 from ledger.projection.store import Store
 from ledger.store.location import open_log
@@ -92,6 +97,48 @@ def follow(
     logger.info("follow ends")
 
 
+class Verdict(NamedTuple):
+    """SHA-256 of what a projection holds at a position, and of the log's fold up to there."""
+
+    position: int
+    live: str
+    folded: str
+
+
+def verify(name: str, data: Path, database_url: str | None) -> Verdict:
+    """Compare a projection, as it is now, with the log folded anew in memory.
+
+    Raises `Unavailable` and `LogUnavailable`.
+    """
+    projections = discover().projections
+    reader = Reader(projections, data, database_url)
+    try:
+        checkpoint, live = reader.dump(name)
+    finally:
+        reader.close()
+    with closing(open_log(data, database_url, write=False)) as log:
+        anew = folded(projections[name], log, checkpoint)
+    return Verdict(checkpoint.position, sha256(live).hexdigest(), sha256(anew).hexdigest())
+
+
+def rebuild(name: str, data: Path, database_url: str | None) -> Checkpoint:
+    """Empty a projection and make it again from the log; how far it has come then.
+
+    A `follow` that runs meanwhile takes part in it, or goes on from there. Raises `Unavailable` and
+    `LogUnavailable`.
+    """
+    projection = discover().projections.get(name)
+    if projection is None:
+        raise Unavailable(f"there is no projection {name}")
+    with (
+        closing(open_log(data, database_url, write=False)) as log,
+        closing(Store(projection, data, database_url)) as store,
+    ):
+        follower = Follower(projection, store, log)
+        follower.rebuild()
+        return follower.catch_up()
+
+
 class Keeper:
     """A log and the followers of it, for as long as the databases can be reached."""
 
@@ -99,7 +146,7 @@ class Keeper:
         self, projections: list[Projection], data: Path, url: str | None, size: int = BATCH
     ) -> None:
         self._size = size
-        self.log: Log = open_log(None if url else data, url, write=False)
+        self.log: Log = open_log(data, url, write=False)
         self._stores: list[Store] = []
         self._followers: list[Follower] = []
         self._known: tuple[int, Batch | None] | None = None

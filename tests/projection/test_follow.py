@@ -12,12 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ledger.follow import rebuild, verify
 from ledger.projection.reader import Reader, Unavailable
 from ledger.store.log import Log
 from ledger.testing.stories import Story
 from ledger_projections import jobs
 from places import Place
-from projection.keeping import PROJECTIONS, close, folder, kept, wandered
+from projection.keeping import PROJECTIONS, behind, close, folder, kept, wandered
 
 PATIENCE_S = 60.0
 FOLLOW = """
@@ -161,4 +162,26 @@ def test_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
         while positions(reader)[0] < log.head().position:
             assert time.monotonic() < deadline
         log.close()
+    reader.close()
+
+
+def test_verified_and_rebuilt_beside_the_one_that_follows(
+    place: Place, log: Log, tmp_path: Path
+) -> None:
+    wandered(3, 200).append_to(log)
+    data, head = folder(place, tmp_path), log.head().position
+    reader = Reader({p.name: p for p in PROJECTIONS}, place.data, place.url)
+    with following(place, data) as process:
+        until(reader, process, head)
+        before = verify("jobs", data, place.url)
+        assert before.live == before.folded
+        assert before.position == head
+        assert rebuild("jobs", data, place.url).position == head
+        assert verify("jobs", data, place.url) == before
+        table = jobs.JOBS.sql.name
+        behind(place, jobs.PROJECTION, f"UPDATE projections.{table} SET name = 'x' WHERE job = 1")  # noqa: S608
+        wrong = verify("jobs", data, place.url)
+        assert (wrong.folded, wrong.live == before.live) == (before.folded, False)
+        with pytest.raises(Unavailable):
+            rebuild("nonsense", data, place.url)
     reader.close()
