@@ -13,12 +13,12 @@ from ledger.api import history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import LINES, STREAM, TEXT
 from ledger.api.jobs import job_number
-from ledger.api.models import ImpactOut, JobOut
 from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import demand
 from ledger.domain.state import Cluster, Job
 from ledger.events import AttemptEnded, JobEnded, Recorded
+from ledger.models import ImpactOut, JobOut
 from ledger.store.log import Log
 
 router = APIRouter(prefix="/v1", tags=["answers"])
@@ -255,13 +255,14 @@ async def _stream(who: Caller, after: int, *, follow: bool, sse: bool) -> AsyncI
 def _page(log: Log, after: int) -> tuple[list[Recorded], int]:
     """At most `PAGE_EVENTS` events behind `after` (any position), and where to go on."""
     found: list[Recorded] = []
-    for r in log.read(after=log.commit_before(after)):
+    upto = log.head().position  # asked first: what is appended while we read is for the next page
+    for r in log.read(after=log.commit_before(after), upto=upto):
         if r.position <= after:
             continue
         found.append(r)
         if len(found) >= PAGE_EVENTS:
             return found, r.position
-    return found, max(after, log.head().position)
+    return found, max(after, upto)
 
 
 def _framed(r: Recorded, *, sse: bool) -> bytes:
