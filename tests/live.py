@@ -5,6 +5,8 @@ TCP, the projections kept beside it. Its clock can be set, its log can be swappe
 import asyncio
 import json
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -261,7 +263,7 @@ class Live:
     @property
     def operator(self) -> Http:
         """This account, over the Unix socket: an operator."""
-        transport = httpx2.HTTPTransport(uds=str(self.data / SOCKET))
+        transport = httpx2.HTTPTransport(uds=str(self.data / SOCKET), verify=False)
         client = httpx2.Client(transport=transport, base_url="http://live", timeout=DEADLINE_S)
         return self._kept(Http(client, "operator"))
 
@@ -283,7 +285,12 @@ class Live:
     def client(self, token: str = "", name: str = "") -> Http:
         """A client over TCP with this token, or with none."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        client = httpx2.Client(base_url=self.address, headers=headers, timeout=DEADLINE_S)
+        client = httpx2.Client(
+            base_url=self.address,
+            headers=headers,
+            timeout=DEADLINE_S,
+            verify=False,
+        )
         return self._kept(Http(client, name, token))
 
     def user(self, name: str, role: str = "user") -> Http:
@@ -309,10 +316,16 @@ class Live:
 
 
 @contextmanager
-def live(data: Path, url: str | None = None, **more: Any) -> Iterator[Live]:
-    """A service for as long as the block runs."""
-    made = Live(data, url, **more)
+def live(url: str | None = None, *, follow: bool = False) -> Iterator[Live]:
+    """A service for as long as the block runs, in a directory of its own: a socket's path may not
+    be as long as pytest's are."""
+    data = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))
+    made = Live(data / "data", url)
     try:
-        yield made.start()
+        made.start()
+        if follow:
+            made.follow()
+        yield made
     finally:
         made.stop()
+        shutil.rmtree(data, ignore_errors=True)

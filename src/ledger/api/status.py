@@ -11,7 +11,13 @@ from ledger.api import show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
 from ledger.api.metrics import render
-from ledger.api.models import (
+from ledger.commands import IssueToken, RevokeToken, SetPolicy
+from ledger.domain.errors import Malformed
+from ledger.domain.permissions import may
+from ledger.domain.service import POLICY_FIELDS
+from ledger.domain.state import Cluster
+from ledger.master.identity import RESERVED, make_token
+from ledger.models import (
     DoneOut,
     HeadOut,
     PolicyIn,
@@ -23,12 +29,6 @@ from ledger.api.models import (
     TokensOut,
     WhoOut,
 )
-from ledger.commands import IssueToken, RevokeToken, SetPolicy
-from ledger.domain.errors import Malformed
-from ledger.domain.permissions import may
-from ledger.domain.service import POLICY_FIELDS
-from ledger.domain.state import Cluster
-from ledger.master.identity import RESERVED, make_token
 
 router = APIRouter(tags=["service"])
 
@@ -159,6 +159,7 @@ async def issue(who: Who, body: TokenIn) -> TokenMadeOut:
 @router.get("/v1/tokens")
 async def tokens(who: Who) -> TokensOut:
     """The tokens one may see, without their secrets."""
+    who.demand("token.see", who.subject.name)
     cluster: Cluster = await who.running.master.settled()
     return TokensOut(
         tokens=[
