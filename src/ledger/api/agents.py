@@ -8,12 +8,12 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from ledger.api.auth import Who
-from ledger.api.models import NAME
 from ledger.commands import Enrol
 from ledger.domain.errors import Forbidden, Malformed, NotJson
 from ledger.domain.state import Cluster
 from ledger.events import AttemptPlaced
 from ledger.master.identity import make_token
+from ledger.models import NAME
 from ledger.store.log import Log
 from ledger.wire import EnrolReply, EnrolRequest, SyncRequest
 

@@ -11,13 +11,13 @@ from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from ledger.api.models import JobIn
 from ledger.api.problems import explain_validation
 from ledger.commands import Submit
 from ledger.domain.errors import Malformed, NotJson, TooLarge
 from ledger.domain.submit import MAX_SPECS
 from ledger.events import Blob, Dependency, JobSpec
 from ledger.master.contacts import Words
+from ledger.models import JobIn
 
 MAX_BODY = 16 << 20
 """Bytes of a submission; other bodies may have `MAX_SMALL`."""

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from ledger.api.models import JobIn, Problem
 from ledger.api.problems import PROBLEM_JSON
 from ledger.domain.errors import refusals
+from ledger.models import JobIn, Problem
 
 _REF = "#/components/schemas/{model}"
 TEXT: dict[int | str, dict[str, Any]] = {

@@ -13,7 +13,11 @@ from ClusterShell.NodeSet import NodeSet, NodeSetException  # type: ignore[impor
 
 from ledger.api import show
 from ledger.api.auth import Caller
-from ledger.api.models import (
+from ledger.api.waiting import PATIENCE_S, freshness
+from ledger.domain.errors import Behind, Malformed, UnknownJob
+from ledger.domain.permissions import may
+from ledger.master.contacts import WORDS, Words
+from ledger.models import (
     AttemptOut,
     DependencyIn,
     ImpactJobOut,
@@ -23,10 +27,6 @@ from ledger.api.models import (
     JobOut,
     JobsOut,
 )
-from ledger.api.waiting import PATIENCE_S, freshness
-from ledger.domain.errors import Behind, Malformed, UnknownJob
-from ledger.domain.permissions import may
-from ledger.master.contacts import WORDS, Words
 from ledger.projection.reader import Unavailable
 
 MAX_NODES = 100_000

@@ -7,7 +7,16 @@ from fastapi import APIRouter, Query, Response
 
 from ledger.api import bodies, history, show
 from ledger.api.auth import Caller, Who
-from ledger.api.models import (
+from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
+from ledger.domain.arrays import indices
+from ledger.domain.errors import Impossible, Limited, Malformed, Refusal, TooBusy, UnknownJob
+from ledger.domain.explain import Heads, why
+from ledger.domain.permissions import may
+from ledger.domain.state import Cluster, Job
+from ledger.domain.submit import Submitted
+from ledger.events import JobSpec
+from ledger.master.timers import Demand
+from ledger.models import (
     NAME,
     ChangeIn,
     DoneOut,
@@ -19,15 +28,6 @@ from ledger.api.models import (
     SubmittedOut,
     WhyOut,
 )
-from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
-from ledger.domain.arrays import indices
-from ledger.domain.errors import Impossible, Limited, Malformed, Refusal, TooBusy, UnknownJob
-from ledger.domain.explain import Heads, why
-from ledger.domain.permissions import may
-from ledger.domain.state import Cluster, Job
-from ledger.domain.submit import Submitted
-from ledger.events import JobSpec
-from ledger.master.timers import Demand
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

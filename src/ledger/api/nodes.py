@@ -4,11 +4,11 @@ from fastapi import APIRouter
 
 from ledger.api import show
 from ledger.api.auth import Caller, Who
-from ledger.api.models import ConfigureIn, DoneOut, NodeOut, NodesOut, ReasonIn
 from ledger.commands import Command, Configure, Down, Drain, Resume, Retire
 from ledger.domain.errors import UnknownNode
 from ledger.domain.schedule import natural
 from ledger.domain.state import Cluster
+from ledger.models import ConfigureIn, DoneOut, NodeOut, NodesOut, ReasonIn
 
 router = APIRouter(prefix="/v1/nodes", tags=["nodes"])
 

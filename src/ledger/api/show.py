@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from ledger.api.auth import Caller
-from ledger.api.models import AttemptOut, DependencyIn, JobDetailOut, JobOut, NodeOut
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import may
 from ledger.domain.state import Cluster, Job, Node
 from ledger.master.contacts import Words
+from ledger.models import AttemptOut, DependencyIn, JobDetailOut, JobOut, NodeOut
 
 
 def when(micros: int) -> datetime | None:

@@ -38,8 +38,8 @@ def _carry_out(words: list[str]) -> int:
 def arranged(words: list[str]) -> list[str]:
     """The command line as its commands expect it.
 
-    `--url` and `--data` may stand before the command; and what follows `--` of `submit` and `run`
-    is one hidden option, since only there the words after it are not ours.
+    `--url` and `--data` may stand before the command. For `submit` and `run`, what follows `--` is
+    one hidden option, since only there the words after it are not ours, and `-` is stdin.
     """
     head, tail = list(words), None
     if "--" in words:
@@ -51,9 +51,12 @@ def arranged(words: list[str]) -> list[str]:
         moved += head[:width]
         head = head[width:]
     head += moved
+    own = bool(head) and head[0] in OWN_WORDS
+    if own:  # a lone hyphen would be taken for an option
+        head = ["/dev/stdin" if word == "-" else word for word in head]
     if tail is None:
         return head
-    if head[:1] and head[0] in OWN_WORDS:
+    if own:
         import json
 
         return [*head, "--command-words", json.dumps(tail)]

@@ -12,8 +12,8 @@ from ledger.cli.failures import tell
 from ledger.cli.words import BadWord, duration, job_word
 
 if TYPE_CHECKING:
-    from ledger.api.models import DoneOut
     from ledger.client.blocking import Client
+    from ledger.models import DoneOut
 
 
 def cancel(*jobs: Jobs, note: Note = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
@@ -52,7 +52,7 @@ def change(
     at: Service = NOWHERE,
 ) -> int:
     """Change what live jobs ask for."""
-    from ledger.api.models import ChangeIn
+    from ledger.models import ChangeIn
 
     fields: dict[str, object] = {}
     if restartable is not None:

@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from ledger.api.models import PolicyIn, PolicyOut, TokenIn, TokenOut
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, OutputFormat, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.words import BadWord, duration, shown_duration
+from ledger.models import PolicyIn, PolicyOut, TokenIn, TokenOut
 
 token_app = App(name="token", help="Issue, list and revoke tokens.")
 policy_app = App(name="policy", help="Show and change the policy.")

@@ -56,14 +56,17 @@ class Stop(Exception):
         self.status, self.sentence, self.hint = status, sentence, hint
 
 
+def of_http(status: int) -> int:
+    """The status that stands for an HTTP status."""
+    return _OF_STATUS.get(status, DATA if status < 500 else SOFTWARE)
+
+
 def status_of(error: "ClientError") -> int:
     """The status of a request that failed."""
     from ledger.client.errors import Refused, Unreachable
 
     if isinstance(error, Refused):
-        if error.status in _OF_STATUS:
-            return _OF_STATUS[error.status]
-        return DATA if error.status < 500 else SOFTWARE
+        return of_http(error.status)
     return UNAVAILABLE if isinstance(error, Unreachable) else CONFIG
 
 

@@ -35,8 +35,9 @@ def _explain(error: Exception) -> int:
 
     from ledger.cli.words import BadWord
     from ledger.client.errors import ClientError
+    from ledger.domain.errors import Refusal
     from ledger.settings import NoService
-    from ledger.store.log import LogFailure
+    from ledger.store.log import LogBusy, LogFailure
 
     if isinstance(error, CycloptsError):
         tell(
@@ -50,6 +51,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, ClientError):
         tell(error.sentence, error.hint, error.request)
         return exits.status_of(error)
+    if isinstance(error, Refusal):
+        tell(error.sentence, error.advice)
+        return exits.of_http(error.status)
     if isinstance(error, NoService):
         tell(
             str(error),
@@ -63,7 +67,7 @@ def _explain(error: Exception) -> int:
         return exits.CONFIG
     if isinstance(error, LogFailure):
         tell(str(error)[:1].upper() + str(error)[1:] + ".")
-        return exits.UNAVAILABLE
+        return exits.TEMPORARY if isinstance(error, LogBusy) else exits.UNAVAILABLE
     if isinstance(error, OSError):
         tell(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
         return exits.NO_INPUT if isinstance(error, FileNotFoundError) else exits.DATA

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from ledger.api.models import AttemptOut, EvidenceOut, JobDetailOut, JobOut, JobsOut
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, Job, OutputFormat, Service, now
 from ledger.cli.shown import Column, when
 from ledger.cli.text import json_text, line, lines
 from ledger.cli.words import job_word, moment, shown_duration, shown_nodes
+from ledger.models import AttemptOut, EvidenceOut, JobDetailOut, JobOut, JobsOut
 
 PAGE = 500
 

@@ -14,7 +14,7 @@ from ledger.cli.exits import Stop, say
 from ledger.cli.shown import when
 
 if TYPE_CHECKING:
-    from ledger.api.models import HeadOut
+    from ledger.models import HeadOut
     from ledger.store.chain import Head
     from ledger.store.log import Log
 
@@ -110,7 +110,7 @@ def head(*, data: Data = None, form: OutputFormat = "table") -> int:
 
 @log_app.command
 def export(
-    file: Annotated[str, Parameter(help="Where to write it; - is stdout.")] = "-",
+    file: Annotated[str, Parameter(help="Where to write it; left out: to stdout.")] = "-",
     /,
     *,
     data: Data = None,
@@ -126,7 +126,7 @@ def export(
 
 @log_app.command(name="import")
 def import_(
-    file: Annotated[str, Parameter(help="An export; - is stdin.")],
+    file: Annotated[str, Parameter(help="An export; left out: from stdin.")] = "-",
     /,
     *,
     data: Data = None,
@@ -182,7 +182,7 @@ def _progress(verb: str) -> Callable[[int], None] | None:
 def _head_out(found: "Head", incarnation: str) -> "HeadOut":
     from datetime import UTC, datetime
 
-    from ledger.api.models import HeadOut
+    from ledger.models import HeadOut
 
     return HeadOut(
         position=found.position,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from ledger.api.models import ConfigureIn, ImpactJobOut, NodeOut
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, Nodes, OutputFormat, Quiet, Service, now
 from ledger.cli.exits import say
@@ -14,10 +13,11 @@ from ledger.cli.failures import tell
 from ledger.cli.shown import Column, when
 from ledger.cli.text import line
 from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
+from ledger.models import ConfigureIn, ImpactJobOut, NodeOut
 
 if TYPE_CHECKING:
-    from ledger.api.models import DoneOut
     from ledger.client.blocking import Client
+    from ledger.models import DoneOut
 
 Reason = Annotated[str, Parameter(name=["--reason", "-m"], help="Why; it is shown beside it.")]
 node_app = App(name="node", help="Look at nodes and manage them.")
@@ -154,8 +154,9 @@ def _each(
                 status = status or exits.status_of(refusal)
                 continue
             if not quiet:
-                state = f" is {done.state}" if done.state else " is set"
-                say(f"Node {name}{state}." if done.changed else f"Node {name}{state} already.")
+                state = done.state or "set"
+                already = "" if done.changed else " already"
+                say(f"Node {name} is {state}{already}.")
     return status
 
 

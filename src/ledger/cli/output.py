@@ -13,8 +13,8 @@ from ledger.cli.text import line, lines
 from ledger.cli.words import BadWord, duration, job_word
 
 if TYPE_CHECKING:
-    from ledger.api.models import JobDetailOut
     from ledger.client.blocking import Client
+    from ledger.models import JobDetailOut
 
 POLL_S = 20.0
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter
 
-from ledger.api.models import JobIn, TokenIn
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, Service
 from ledger.cli.exits import Stop, say
 from ledger.cli.swf import BadTrace, TraceJob, read
 from ledger.cli.text import json_text
 from ledger.cli.words import BadWord
+from ledger.models import JobIn, TokenIn
 
 if TYPE_CHECKING:
     from ledger.client.aio import AsyncClient
@@ -172,7 +172,7 @@ async def _replay(settings: "Settings", replay: Replay, agents: int, *, check: b
             tokens.append(made.token)
             speakers[user] = client.speaking_as(made.secret)
         began = time.monotonic()
-        watcher = asyncio.create_task(_watch(client, replay))
+        watcher = asyncio.create_task(_watch(client, replay, settings.timeout))
         teller = asyncio.create_task(_tell(replay))
         try:
             await _submit_all(replay, speakers, began)
@@ -226,14 +226,16 @@ async def _submit_all(replay: Replay, speakers: dict[str, "AsyncClient"], began:
             group.create_task(submit_some())
 
 
-async def _watch(client: "AsyncClient", replay: Replay) -> NoReturn:
-    """Note each job's end from the event stream."""
+async def _watch(client: "AsyncClient", replay: Replay, patience_s: float) -> NoReturn:
+    """Note each job's end from the event stream. A service away for `patience_s` is given up."""
     from ledger.client.errors import Unreachable
 
     after = replay.start
+    failing_since: float | None = None
     while True:
         try:
             async for text in client.event_lines(after, follow=True):
+                failing_since = None
                 if ".ended.v1" not in text:
                     continue
                 after, ended = _end(text, after)
@@ -241,7 +243,11 @@ async def _watch(client: "AsyncClient", replay: Replay) -> NoReturn:
                     replay.ends[ended[0]] = ended[1]
                     replay.ended.set()
         except Unreachable as error:
-            say(f"{error.sentence} Following again.")
+            if failing_since is None:
+                failing_since = time.monotonic()
+                say(f"{error.sentence} Trying again.")
+            elif time.monotonic() - failing_since > patience_s:
+                raise
         await asyncio.sleep(0.5)
 
 

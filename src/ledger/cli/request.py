@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ledger.api.models import JobIn
 from ledger.cli.sbatch import dependencies, features
 from ledger.cli.words import BadWord, duration, moment, node_names
+from ledger.models import JobIn
 
 Fields = dict[str, Any]
 

@@ -1,7 +1,6 @@
 """`submit` and `run`: from a script or a command to jobs in the queue."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from ledger.api.models import JobIn, SubmittedOut
 from ledger.cli import exits
 from ledger.cli.common import NOWHERE, Service, now
 from ledger.cli.exits import Stop, say
@@ -19,6 +17,7 @@ from ledger.cli.sbatch import directives
 from ledger.cli.shown import data
 from ledger.cli.text import json_text, line
 from ledger.cli.words import BadWord
+from ledger.models import JobIn, SubmittedOut
 
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
@@ -208,7 +207,7 @@ def _job(words: tuple[str, ...], wanted: Wanted, after: str | None, *, quiet: bo
         found = directives(script)
         options = _under(found.options, options)
         ignored = found.ignored
-        name = "stdin" if words[0] == "-" else Path(words[0]).name
+        name = Path(words[0]).name
         rest = [*words[1:], *rest]
     elif not rest:
         raise BadWord("Name a script, or a command after --: jobledger submit -- hostname")
@@ -234,11 +233,8 @@ def _under(below: dict[str, str | None], above: dict[str, str | None]) -> dict[s
 
 def _read_script(name: str) -> str:
     """A job script's text. What is not a script is refused before it is sent."""
-    if name == "-":
-        raw = sys.stdin.buffer.read(MAX_SCRIPT + 1)
-    else:
-        with open(name, "rb") as file:
-            raw = file.read(MAX_SCRIPT + 1)
+    with open(name, "rb") as file:
+        raw = file.read(MAX_SCRIPT + 1)
     shown = line(name)
     if len(raw) > MAX_SCRIPT:
         raise Stop(exits.DATA, f"{shown} is larger than a script may be ({MAX_SCRIPT} bytes).")
@@ -264,7 +260,7 @@ def _read_lines(name: str) -> Iterator[JobIn]:
     """The jobs of an NDJSON file; a line that is not one is named."""
     from pydantic import ValidationError
 
-    with open(sys.stdin.fileno() if name == "-" else name, "rb", closefd=name != "-") as file:
+    with open(name, "rb") as file:
         for number, text in enumerate(file, 1):
             if not text.strip():
                 continue

@@ -7,7 +7,7 @@ from typing import Self
 import httpx2
 import stamina
 
-from ledger.api import models as m
+from ledger import models as m
 from ledger.client import wire
 
 STREAM_S = 30.0

@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx2
 import stamina
 
-from ledger.api import models as m
+from ledger import models as m
 from ledger.client import wire
 from ledger.client.errors import ClientError, NotUnderstood
 

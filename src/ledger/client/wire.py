@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from ledger.api.models import JobIn, Problem
 from ledger.client.errors import ClientError, NotUnderstood, Refused, Unreachable
+from ledger.models import JobIn, Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 LIVE = frozenset({"pending", "running"})
