@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from pydantic import SecretStr
 
+from ledger.cli.reference import commands_page
 from ledger.domain import causes, explain, permissions
 from ledger.domain.errors import Refusal, refusals
 from ledger.events import EVENTS, Envelope, Event, Part, base, jobs, nodes, service
@@ -162,6 +163,7 @@ PAGES: dict[str, Page] = {
     "reference/permissions.md": permissions_page,
     "reference/reasons.md": reasons_page,
     "reference/causes.md": causes_page,
+    "reference/commands.md": commands_page,
 }
 
 
