@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 import ledger.agent.run
@@ -43,6 +44,8 @@ def start(words: list[str], env: dict[str, str], stderr: str) -> int:
         jobledger(words)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
