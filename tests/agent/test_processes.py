@@ -72,7 +72,8 @@ def test_a_task_of_an_array_knows_its_index(runner: Processes) -> None:
 
 def test_what_a_job_inherits_is_nothing_but_its_three_files(runner: Processes) -> None:
     done = run(
-        runner, sh("ls -l /proc/$$/fd | sed 1d; umask; grep -E 'NoNewPrivs|Sig' /proc/$$/status")
+        runner,
+        sh("ls -l /proc/$$/fd | sed 1d; umask; exec grep -E 'NoNewPrivs|Sig' /proc/self/status"),
     )
     lines = done.output.decode().splitlines()
     links = [line.split("/", 1)[-1] for line in lines if " -> " in line]
