@@ -15,10 +15,6 @@ WRITERS = {
     "NodeStateChanged": causes.NODES,
     "AttemptEnded": causes.ATTEMPTS,
 }
-    "JobEnded": causes.JOBS,
-    "NodeStateChanged": causes.NODES,
-    "AttemptEnded": causes.ATTEMPTS,
-}
 
 
 def calls(*folders: str) -> Iterator[tuple[str, ast.Call]]:
