@@ -70,20 +70,27 @@ def test_a_task_of_an_array_knows_its_index(runner: Processes) -> None:
     assert run(runner, sh(command, array_first=12, array_index=5)).output == b"12.5\n"
 
 
-def test_what_a_job_inherits_is_nothing_but_its_three_files(runner: Processes) -> None:
-    done = run(
-        runner,
-        sh("ls -l /proc/$$/fd | sed 1d; umask; exec grep -E 'NoNewPrivs|Sig' /proc/self/status"),
-    )
-    lines = done.output.decode().splitlines()
-    links = [line.split("/", 1)[-1] for line in lines if " -> " in line]
-    assert len(links) == 3, lines
-    assert lines[0].endswith("/dev/null")
-    assert all("pipe:" in line for line in lines[1:3])
-    assert "0077" in lines
-    assert "NoNewPrivs:\t1" in lines
-    assert "SigIgn:\t0000000000000000" in lines
-    assert "SigBlk:\t0000000000000000" in lines
+def test_a_job_inherits_nothing_but_its_three_files(runner: Processes) -> None:
+    listed = run(runner, order("ls", "-l", "/proc/self/fd")).output.decode().splitlines()
+    targets = [line.rpartition(" -> ")[2] for line in listed if " -> " in line]
+    assert targets[0] == "/dev/null"
+    assert targets[1] == targets[2]
+    assert targets[1].startswith("pipe:")
+    assert targets[3].endswith("/fd")  # the directory that ls reads
+    assert len(targets) == 4
+
+
+def test_a_job_has_default_signals_a_umask_and_no_new_privileges(runner: Processes) -> None:
+    command = "umask; exec grep -E 'NoNewPrivs|Sig(Ign|Blk)' /proc/self/status"
+    assert run(runner, sh(command)).output.decode().split() == [
+        "0077",
+        "SigBlk:",
+        "0000000000000000",
+        "SigIgn:",
+        "0000000000000000",
+        "NoNewPrivs:",
+        "1",
+    ]
 
 
 def test_a_job_leads_a_session_of_its_own(runner: Processes) -> None:
