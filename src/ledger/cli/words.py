@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 MAX_SECONDS = 10**9
 MAX_NODES = 100_000
 _NODES = re.compile(r"[A-Za-z0-9._,\[\]-]{1,20000}")
+_LONG_NUMBER = re.compile(r"[0-9]{10}")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNIT_WORDS = {
     "second": "s",
@@ -162,7 +163,7 @@ def node_names(text: str) -> tuple[str, ...]:
     )
 
     # Only plain lists: ClusterShell's groups and wildcards would run programs of this machine.
-    if not _NODES.fullmatch(text) or _most(text) > MAX_NODES:
+    if not _NODES.fullmatch(text) or _LONG_NUMBER.search(text) or _most(text) > MAX_NODES:
         raise _bad_nodes(text)
     try:
         names = tuple(NodeSet(text))
