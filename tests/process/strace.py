@@ -1,5 +1,6 @@
 """A signal at the k-th call of a kind that a running process makes, and the proof that it came."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -7,9 +8,20 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from .harness import until
 
 STRACE = shutil.which("strace")
+
+
+def need_strace() -> None:
+    """Skip the test where strace is missing; in CI, where it must not be, fail instead."""
+    if STRACE is None:
+        missing = "strace is needed to hit a process at a system call: apt-get install strace"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
 
 
 class Point(NamedTuple):

@@ -16,7 +16,7 @@ from ledger.testing.evidence import Evidence
 from ledger.wire import PROTOCOL, Facts, SyncRequest
 
 from .harness import NO_ANSWER, Answer, Process, Site, Web, until
-from .strace import STRACE, Point, Tracer
+from .strace import Point, Tracer, need_strace
 
 TEMPFAIL = 75
 FAILED = 70
@@ -82,6 +82,8 @@ def replaced(site: Site, frozen_at: float) -> tuple[Process, Web, float]:
 def test_a_frozen_master_is_replaced_and_then_writes_and_orders_nothing(
     postgres_site: Site, where: str, evidence: Evidence
 ) -> None:
+    if where != "idle":
+        need_strace()
     site = postgres_site
     first = site.start()
     token = node(site, "n1")
@@ -100,7 +102,6 @@ def test_a_frozen_master_is_replaced_and_then_writes_and_orders_nothing(
         first.freeze()
         pending.append(calls.submit(user.ask, *submit))
     else:
-        assert STRACE is not None, "strace is needed: apt-get install strace"
         # The second thing sent to the database is the INSERT, behind BEGIN and LOCK TABLE.
         trace = site.folder / "strace.log"
         tracer = Tracer(first.pid, Point("sendto", 2), "SIGSTOP", trace)

@@ -5,20 +5,17 @@ One service lives through all the points of a database: its agents, its submitte
 file that the jobs themselves write go on, and only the master dies and comes back.
 """
 
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
-
-import pytest
 
 from ledger.events import AttemptEnded, JobEnded, JobHeld, JobsSubmitted
 from ledger.testing.evidence import Evidence
 
 from .harness import Site, until
 from .load import Book, Load, Told, large, mixed, submissions
-from .strace import STRACE, Point, Tracer
+from .strace import Point, Tracer, need_strace
 
 KILLED = -9
 REAL, PRETENDED = 3, 4
@@ -151,8 +148,7 @@ def table(died: list[Died]) -> Iterator[tuple[str, str]]:
 def test_no_kill_loses_or_doubles_anything(
     any_site: Site, database: str, full: bool, evidence: Evidence
 ) -> None:
-    if STRACE is None and os.environ.get("CI") != "true":
-        pytest.skip("strace is needed to kill at a system call: apt-get install strace")
+    need_strace()
     began = time.monotonic()
     victim = Victim(any_site)
     chosen = points(database, str(any_site.data / "log.db"), full=full)

@@ -7,6 +7,7 @@ by `{"status": …}`, negative for a signal, null while the process runs. When i
 what it started and still runs.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -26,6 +27,8 @@ import ledger.store.checkpoint
 import ledger.store.postgres  # noqa: F401 - imported here so that no child has to
 from ledger.cli import main as jobledger
 
+PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
+
 
 def start(words: list[str], env: dict[str, str], stderr: str) -> int:
     """Fork, and be `jobledger WORDS` in the child, which never returns from here."""
@@ -35,6 +38,8 @@ def start(words: list[str], env: dict[str, str], stderr: str) -> int:
     code = 70
     try:
         os.setsid()
+        # Some systems let strace trace its own children only, unless a process asks for more.
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)
         nothing = os.open(os.devnull, os.O_RDWR)
         log = os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(nothing, 0)
