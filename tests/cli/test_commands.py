@@ -290,3 +290,8 @@ def test_it_starts_quickly_and_ends_quietly() -> None:
         check=False,
     )
     assert broken.stderr == ""
+
+
+def test_a_shell_can_complete(call: Call) -> None:
+    done = call("completion", "bash")
+    assert (done.status, "complete -F _jobledger jobledger" in done.out) == (0, True)

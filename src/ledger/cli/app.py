@@ -43,6 +43,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "policy": ("admin:policy_app", "Show and change the policy."),
             "token": ("admin:token_app", "Issue, list and revoke tokens."),
             "whoami": ("admin:whoami", "Say who you are to the service."),
+            "completion": ("completion:completion", "Let the shell complete commands."),
             "doctor": ("doctor:doctor", "Check the service, and say what to do."),
         },
     ),
