@@ -4,24 +4,24 @@ Strict: an unknown field is refused, text has no control characters, and everyth
 """
 
 import re
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from ledger.events import DependencyKind
 
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _text(value: str) -> str:
     """Text of several lines: no control characters but tab and newline, no bidi overrides."""
     if _FORBIDDEN.search(value):
         raise ValueError("has a control or a direction-changing character")
-    if any(unicodedata.category(ch) == "Cs" for ch in value):
+    if _SURROGATE.search(value):
         raise ValueError("has a lone surrogate, which is not text")
     return value
 
@@ -43,7 +43,7 @@ Path = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^$|^/"), Aft
 JobId = Annotated[int, Field(ge=1, le=2**53, strict=True)]
 Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Names = Annotated[tuple[Name, ...], Field(max_length=1_000)]
+Names = Annotated[tuple[Name, ...], Field(max_length=1_000), FailFast()]
 
 
 class Body(BaseModel):
@@ -67,7 +67,7 @@ class JobIn(Body):
     """
 
     name: Line = ""
-    argv: Annotated[tuple[Argument, ...], Field(max_length=1_000)] = ()
+    argv: Annotated[tuple[Argument, ...], Field(max_length=1_000), FailFast()] = ()
     script: Script = ""
     account: OptionalName = ""
     pool: Name = "default"
@@ -75,9 +75,9 @@ class JobIn(Body):
     nodes: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 1
     time_limit_s: Annotated[int, Field(ge=1, le=10**9, strict=True)] = 3600
     restartable: Flag = False
-    features: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+    features: Annotated[tuple[Name, ...], Field(max_length=32), FailFast()] = ()
     exclude: Names = ()
-    depends: Annotated[tuple[DependencyIn, ...], Field(max_length=100)] = ()
+    depends: Annotated[tuple[DependencyIn, ...], Field(max_length=100), FailFast()] = ()
     begin_at: datetime | None = None
     held: Flag = False
     workdir: Path = ""
