@@ -205,3 +205,17 @@ def test_a_job_that_a_dead_node_stopped_avoids_that_node() -> None:
     report(story, "n1", job)
     assert [(e.outcome, e.lost) for e in ends(story, job)] == [("node_fail", ("n1",))]
     assert story.cluster.jobs[job].avoid == ("n1",)
+
+
+def test_the_late_end_of_an_attempt_does_not_end_the_next_one_on_the_same_node() -> None:
+    story = cluster("n1")
+    job = running(story, "n1")
+    story.silence("n1")
+    story.give_up(job)
+    story.contact("n1", has=())
+    story.plan()
+    story.start(job)
+    assert report(story, "n1", job, end="completed", cause="exit") is True
+    assert [(e.attempt, e.cause) for e in ends(story, job)] == [(1, "node_lost")]
+    assert job in story.cluster.running
+    assert stale(story) == [(job, 1, "n1")]
