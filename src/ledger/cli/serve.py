@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,14 @@ from ledger.cli.exits import Stop, say
 from ledger.cli.words import BadWord, duration
 
 if TYPE_CHECKING:
+    from ledger.client.blocking import Client
     from ledger.settings import Settings
+
+JOIN_S = 20.0
+"""How long the greeting waits for the agents."""
+
+LONG_LOG = 10_000
+"""Events whose replay is worth telling of."""
 
 Data = Annotated[
     Path | None,
@@ -88,42 +96,54 @@ def up(
             "where there is none: say --run-as ACCOUNT to run all jobs as one account."
         )
     return supervisor.run(
-        lambda: threading.Thread(target=_greet, args=(place,), daemon=True).start()
+        lambda: threading.Thread(target=_greet, args=(place, agents), daemon=True).start()
     )
 
 
-def _greet(place: Path) -> None:
-    """Once the master answers: say how to use the service."""
+def _greet(place: Path, agents: int) -> None:
+    """Once the master answers and the nodes have joined: say how to use the service."""
     from ledger.client.blocking import Client
     from ledger.client.errors import ClientError
     from ledger.settings import SOCKET
 
     url = f"unix:{place / SOCKET}"
-    told = ""
-    try:
-        # The log may be long, and a first start slow: patience until `up` itself is ended.
-        with Client(url, patience_s=float("inf")) as client:
-            pause = threading.Event()
-            while True:
-                try:
-                    state = client.ready()
-                except ClientError:
-                    pause.wait(0.1)
-                    continue
+    told, pause = "", threading.Event()
+    with Client(url, patience_s=0.01) as client:
+        # The log may be long: patience until `up` itself is ended.
+        while True:
+            try:
+                state = client.ready()
                 if state.ready:
                     break
-                if state.sentence != told and state.head > 10_000:
+                if state.sentence != told and state.head > LONG_LOG:
                     say(told := state.sentence)
-                pause.wait(0.2)
-    except ClientError as error:
-        say(f"{error.sentence} {error.hint}")
-        return
+            except ClientError:
+                pass
+            pause.wait(0.2)
+        # A job that comes before its pool has a node would be refused.
+        deadline = time.monotonic() + JOIN_S
+        while (missing := _missing(client, agents)) and time.monotonic() < deadline:
+            pause.wait(0.1)
     for warning in state.warnings:
         say(f"Warning: {warning}")
+    if missing:
+        say(f"Warning: {missing} of the agents have not joined yet; see {place / 'logs'}.")
     say(f"Ready (epoch {state.epoch}, position {state.head}). In another shell:")
     say(f"  export JOBLEDGER_URL={url}")
     say("  jobledger submit -- hostname")
     say("Ctrl-C ends it.")
+
+
+def _missing(client: "Client", agents: int) -> int:
+    """How many of the nodes `n1`, `n2` … are not in contact."""
+    from ledger.client.errors import ClientError
+
+    wanted = {f"n{number}" for number in range(1, agents + 1)}
+    try:
+        nodes = client.nodes().nodes
+    except ClientError:
+        return agents
+    return len(wanted - {node.node for node in nodes if node.silent_since is None})
 
 
 def master(
