@@ -24,11 +24,12 @@ from ledger.commands import (
 from ledger.domain.errors import StaleSync
 from ledger.domain.orders import due, wanted
 from ledger.domain.state import Cluster
+from ledger.events import AttemptEnded, AttemptPlaced, JobCancelRequested, JobEnded, JobsSubmitted
 from ledger.testing.stories import Story
 
 NODES = ("n1", "n2", "n3")
 USERS = ("ann", "bob")
-LEASE_S, MARGIN_S = 10, 2
+LEASE_S, MARGIN_S, KILL_S = 10, 2, 1.5
 Attempt = tuple[int, int]
 
 
@@ -79,6 +80,10 @@ class World:
         self.starts: dict[int, int] = {}
         self.once: set[int] = set()
         self.members_lost: set[tuple[str, Attempt]] = set()
+        self.seen = 0
+        self.attempts: dict[int, int] = {}
+        self.open: dict[int, tuple[str, ...]] = {}
+        self.over: dict[int, str] = {}
 
     def join(self, name: str) -> None:
         """A node with an idle agent."""
@@ -86,12 +91,15 @@ class World:
         self.agents[name] = Agent(name, heard_at=self.story.now)
 
     def pass_time(self, seconds: float) -> None:
-        """Agents kill what they must at the very moment their lease runs out."""
+        """Agents kill what they must when their lease runs out; it takes them `KILL_S`."""
         self.story.tick(seconds)
         for agent in self.agents.values():
-            p = agent.running
-            if p is not None and p.restartable and self.story.now >= agent.lease_until:
-                self.finish(agent, "node_fail", "lease_expired")
+            self.kill_what_has_expired(agent, KILL_S)
+
+    def kill_what_has_expired(self, agent: Agent, grace_s: float = 0) -> None:
+        p, until = agent.running, agent.lease_until + round(grace_s * 1_000_000)
+        if p is not None and p.restartable and self.story.now >= until:
+            self.finish(agent, "node_fail", "lease_expired")
 
     def finish(self, agent: Agent, end: Any, cause: str) -> None:
         p = agent.running
@@ -155,6 +163,7 @@ class World:
         return dealt_with
 
     def obey(self, agent: Agent, sent_at: int) -> None:
+        self.kill_what_has_expired(agent)
         lease_s = self.story.cluster.policy.job_lease_s
         agent.lease_until = max(agent.lease_until, sent_at + lease_s * 1_000_000)
         if self.story.now >= agent.lease_until:
@@ -204,6 +213,58 @@ class World:
         for when, job in due(c):
             if when <= now and job.attempt is not None:
                 self.story.ask(SYSTEM, GiveUp(job=job.id, attempt=job.attempt.n))
+
+    # ── what the log and the state must say ───────────
+
+    def the_log_is_lawful(self) -> None:
+        """I3, I6: attempts are contiguous, each ends once; a job ends once, and nothing follows."""
+        for recorded in self.story.events[self.seen :]:
+            e = recorded.event
+            if isinstance(e, JobsSubmitted):
+                for job in range(e.first_job, e.first_job + e.count):
+                    assert job not in self.attempts
+                    self.attempts[job] = 0
+            elif isinstance(e, AttemptPlaced):
+                assert e.job not in self.over
+                assert e.job not in self.open
+                assert e.attempt == self.attempts[e.job] + 1
+                taken = {name for nodes in self.open.values() for name in nodes}
+                assert taken.isdisjoint(e.nodes), "I5: one job a node"
+                self.attempts[e.job], self.open[e.job] = e.attempt, e.nodes
+            elif isinstance(e, AttemptEnded):
+                assert self.open.pop(e.job) == e.nodes
+                assert e.attempt == self.attempts[e.job]
+                assert 0 <= e.ran_us <= e.held_us
+                self.an_end_is_true(e)
+                if e.next == "final":
+                    self.over[e.job] = e.state
+            elif isinstance(e, JobEnded):
+                assert e.job not in self.open
+                assert e.job not in self.over
+                self.over[e.job] = e.state
+            elif isinstance(e, JobCancelRequested):
+                assert e.job in self.open
+        self.seen = len(self.story.events)
+
+    def an_end_is_true(self, e: AttemptEnded) -> None:
+        """Nothing of an attempt is left when it has ended, unless nobody could know: then its job
+        is over, too."""
+        if e.cause != "node_lost" or e.next != "final":
+            running = [a.running for a in self.agents.values() if a.running is not None]
+            assert (e.job, e.attempt) not in [(p.job, p.attempt) for p in running]
+
+    def the_state_agrees(self) -> None:
+        c = self.story.cluster
+        assert set(c.jobs) == set(self.attempts) - set(self.over)
+        assert c.running == set(self.open)
+        assert {job: c.outcome(job) for job in self.over} == self.over
+        for job in self.open:
+            assert not set(c.jobs[job].spec.exclude) & set(self.open[job]), "I17"
+        for node in c.nodes.values():
+            mine = {(j, self.attempts[j]) for j, nodes in self.open.items() if node.name in nodes}
+            assert node.attempts == mine
+        live = [job.user for job in c.jobs.values()]
+        assert c.per_user == {user: live.count(user) for user in set(live)}
 
 
 def is_true(c: Cluster, job_id: int, token: str) -> bool:

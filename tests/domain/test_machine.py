@@ -30,12 +30,7 @@ from ledger.domain.errors import KeyReused, Refusal
 from ledger.domain.explain import REASONS, Heads, why
 from ledger.domain.snapshot import from_bytes, to_bytes
 from ledger.events import (
-    AttemptEnded,
-    AttemptPlaced,
-    JobCancelRequested,
-    JobEnded,
     JobSpec,
-    JobsSubmitted,
 )
 from ledger.testing.evidence import FULL
 from ledger.testing.stories import OPERATOR
@@ -50,10 +45,6 @@ class Machine(World, RuleBasedStateMachine):
         RuleBasedStateMachine.__init__(self)
         self.in_flight: list[Sync] = []
         self.keys: dict[tuple[str, str], tuple[str, int]] = {}
-        self.seen = 0
-        self.attempts: dict[int, int] = {}
-        self.open: dict[int, tuple[str, ...]] = {}
-        self.over: dict[int, str] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -106,6 +97,9 @@ class Machine(World, RuleBasedStateMachine):
     @rule(data=st.data(), restartable=st.booleans())
     def change_a_job(self, data: st.DataObject, restartable: bool) -> None:
         job = data.draw(st.sampled_from(sorted(self.story.cluster.jobs)))
+        self.change(job, restartable=restartable)
+
+    def change(self, job: int, *, restartable: bool) -> None:
         if restartable:
             self.once.discard(job)
         self.try_to(Change(job=job, restartable=restartable))
@@ -200,18 +194,78 @@ class Machine(World, RuleBasedStateMachine):
 
     # ── rules: what hurts, made likely ───────────────────────────────────────────────────────────
 
+    @rule(nodes=st.sampled_from((1, 2)), restartable=st.booleans())
+    def work_begins(self, nodes: int, restartable: bool) -> None:
+        self.submit("ann", nodes, restartable, 1, ())
+        self.story.plan()
+        self.everybody_syncs(2)
+
+    @precondition(lambda self: any(agent.running for agent in self.agents.values()))
     @rule(node=st.sampled_from(NODES))
-    def silence_then_placed_elsewhere(self, node: str) -> None:
-        """An outage longer than lease and margin, while everybody else goes on."""
-        wait = max(self.story.cluster.policy.job_lease_s + MARGIN_S, 1)
-        for _ in range(3):
-            self.pass_time(wait / 2)
-            for other in NODES:
-                if other != node:
-                    self.arrive(self.send(self.agents[other]), answered=True)
-            self.clock_looks()
+    def an_end_is_repeated_when_the_next_attempt_runs(self, node: str) -> None:
+        """A person requeues the job; the answer to its end is lost."""
+        agent = self.agents[node]
+        if agent.running is None:
+            return
+        job = agent.running.job
+        self.change(job, restartable=True)
+        self.try_to(Requeue(job=job))
+        self.arrive(self.send(agent), answered=True)
+        late = self.send(agent)
+        self.arrive(late, answered=True)
+        self.story.plan()
+        self.everybody_syncs(2)
+        for report in late.reports:
+            self.report(Subject(node, "node"), report)
+            self.what_always_holds()
+
+    @rule(
+        node=st.sampled_from(NODES),
+        allowed=st.booleans(),
+        lease_s=st.sampled_from((0, LEASE_S)),
+        speaks=st.booleans(),
+    )
+    def silence_then_placed_elsewhere(
+        self, node: str, allowed: bool, lease_s: int, speaks: bool
+    ) -> None:
+        """An outage longer than lease and margin, while everybody else goes on.
+
+        Meanwhile the owner allows that the job be restarted, or an operator shortens the lease. At
+        last the node may speak again, and the clock looks before it speaks once more.
+        """
+        agent = self.agents[node]
+        wait_s = self.story.cluster.policy.job_lease_s + MARGIN_S
+        if lease_s:
+            self.set_the_lease(lease_s)
+        if allowed and agent.running is not None:
+            self.change(agent.running.job, restartable=True)
+        for _ in range(wait_s + 1):
+            self.pass_time(1)
+            self.everybody_else_goes_on(node)
+        if speaks:
+            self.arrive(self.send(agent), answered=True)
+            self.everybody_else_goes_on(node)
+
+    def everybody_else_goes_on(self, node: str) -> None:
+        """They speak, the clock looks, and what can be placed is placed and started at once."""
+        self.everybody_else_syncs(node)
+        self.clock_looks()
         self.story.plan()
         self.everybody_else_syncs(node)
+        self.what_always_holds()
+
+    @rule(node=st.sampled_from(NODES))
+    def a_hold_is_left_behind(self, node: str) -> None:
+        """A wide job ends; a node that held a place for it gets the next one before it hears that,
+        and falls silent until the next one might be given up."""
+        leader, agent = self.agents[NODES[NODES.index(node) - 1]], self.agents[node]
+        if leader.running is None or not agent.holds:
+            return
+        self.finish(leader, "completed", "exit")
+        self.arrive(self.send(leader), answered=True)
+        self.submit("bob", 1, True, 3, ())
+        self.story.plan()
+        self.silence_then_placed_elsewhere(node, allowed=False, lease_s=0, speaks=True)
 
     def everybody_else_syncs(self, node: str) -> None:
         for other in NODES:
@@ -252,48 +306,6 @@ class Machine(World, RuleBasedStateMachine):
         self.the_log_is_lawful()
         self.the_state_agrees()
         self.every_waiting_job_has_one_true_reason()
-
-    def the_log_is_lawful(self) -> None:
-        """I3, I6: attempts are contiguous, each ends once; a job ends once, and nothing follows."""
-        for recorded in self.story.events[self.seen :]:
-            e = recorded.event
-            if isinstance(e, JobsSubmitted):
-                for job in range(e.first_job, e.first_job + e.count):
-                    assert job not in self.attempts
-                    self.attempts[job] = 0
-            elif isinstance(e, AttemptPlaced):
-                assert e.job not in self.over
-                assert e.job not in self.open
-                assert e.attempt == self.attempts[e.job] + 1
-                taken = {name for nodes in self.open.values() for name in nodes}
-                assert taken.isdisjoint(e.nodes), "I5: one job a node"
-                self.attempts[e.job], self.open[e.job] = e.attempt, e.nodes
-            elif isinstance(e, AttemptEnded):
-                assert self.open.pop(e.job) == e.nodes
-                assert e.attempt == self.attempts[e.job]
-                assert 0 <= e.ran_us <= e.held_us
-                if e.next == "final":
-                    self.over[e.job] = e.state
-            elif isinstance(e, JobEnded):
-                assert e.job not in self.open
-                assert e.job not in self.over
-                self.over[e.job] = e.state
-            elif isinstance(e, JobCancelRequested):
-                assert e.job in self.open
-        self.seen = len(self.story.events)
-
-    def the_state_agrees(self) -> None:
-        c = self.story.cluster
-        assert set(c.jobs) == set(self.attempts) - set(self.over)
-        assert c.running == set(self.open)
-        assert {job: c.outcome(job) for job in self.over} == self.over
-        for job in self.open:
-            assert not set(c.jobs[job].spec.exclude) & set(self.open[job]), "I17"
-        for node in c.nodes.values():
-            mine = {(j, self.attempts[j]) for j, nodes in self.open.items() if node.name in nodes}
-            assert node.attempts == mine
-        live = [job.user for job in c.jobs.values()]
-        assert c.per_user == {user: live.count(user) for user in set(live)}
 
     def every_waiting_job_has_one_true_reason(self) -> None:
         c = self.story.cluster
