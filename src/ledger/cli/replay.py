@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -98,8 +99,8 @@ def replay_trace(
     if not replay.jobs:
         raise Stop(exits.DATA, f"There is no job in {file}.")
     settings = at.settings()
-    with _agents(settings, agents):
-        faults = asyncio.run(_replay(settings, replay, agents, check=check))
+    with _agents(settings, agents) as nodes:
+        faults = asyncio.run(_replay(settings, replay, agents, nodes, check=check))
     _summary(replay, faults, checked=check, as_json=as_json)
     return exits.NOT_NOW_STATE if faults else exits.OK
 
@@ -125,22 +126,22 @@ def _read(path: Path, limit: int) -> list[TraceJob]:
 
 
 @contextmanager
-def _agents(settings: "Settings", count: int) -> Iterator[None]:
-    """Simulated nodes for as long as they are needed."""
+def _agents(settings: "Settings", count: int) -> "Iterator[subprocess.Popen[bytes] | None]":
+    """Simulated nodes for as long as they are needed, under names nobody has; then retired."""
     if not count:
-        yield
+        yield None
         return
     import ledger.tether
 
+    prefix = f"sim{secrets.token_hex(2)}-"
     tether = [sys.executable, "-I", "-S", ledger.tether.__file__, str(os.getpid())]
-    command = [sys.executable, "-m", "ledger", "agent", "--simulate", str(count), "--name", "sim"]
-    environment = os.environ | {"JOBLEDGER_URL": settings.service_url()}
+    command = [sys.executable, "-m", "ledger", "agent", "--simulate", str(count), "--name", prefix]
     process = subprocess.Popen(  # noqa: S603
         [*tether, *command, "--url", settings.service_url()],
-        env=environment | {"JOBLEDGER_LOG_LEVEL": "error"},
+        env=os.environ | {"JOBLEDGER_LOG_LEVEL": "error"},
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -148,9 +149,29 @@ def _agents(settings: "Settings", count: int) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _retire(settings, prefix)
 
 
-async def _replay(settings: "Settings", replay: Replay, agents: int, *, check: bool) -> list[str]:
+def _retire(settings: "Settings", prefix: str) -> None:
+    """Take the simulated nodes out of the cluster again, but for those that still have a job."""
+    from ledger.client.blocking import Client
+    from ledger.client.errors import ClientError
+
+    token = settings.token.get_secret_value()
+    with Client(settings.service_url(), token) as client, suppress(ClientError):
+        for node in client.nodes().nodes:
+            if node.node.startswith(prefix) and not node.jobs:
+                client.node_do(node.node, "retire", "the trace is over")
+
+
+async def _replay(
+    settings: "Settings",
+    replay: Replay,
+    agents: int,
+    nodes: "subprocess.Popen[bytes] | None",
+    *,
+    check: bool,
+) -> list[str]:
     """Carry it out; what was found to be wrong."""
     import stamina.instrumentation
 
@@ -160,7 +181,7 @@ async def _replay(settings: "Settings", replay: Replay, agents: int, *, check: b
     token = settings.token.get_secret_value()
     async with AsyncClient(settings.service_url(), token, connections=AT_ONCE + 4) as client:
         if agents:
-            await _until_joined(client, agents)
+            await _until_joined(client, agents, nodes)
         replay.start = (await client.head()).position
         users = sorted({job.user for job in replay.jobs})
         say(f"Submitting {len(replay.jobs)} jobs of {len(users)} users.")
@@ -177,7 +198,7 @@ async def _replay(settings: "Settings", replay: Replay, agents: int, *, check: b
         try:
             await _submit_all(replay, speakers, began)
             replay.submitted_s = time.monotonic() - began
-            await _all_ended(replay, watcher)
+            await _all_ended(replay, watcher, nodes)
             replay.ended_s = time.monotonic() - began
         finally:
             watcher.cancel()
@@ -187,9 +208,12 @@ async def _replay(settings: "Settings", replay: Replay, agents: int, *, check: b
         return await _check(client, replay) if check else []
 
 
-async def _until_joined(client: "AsyncClient", count: int) -> None:
+async def _until_joined(
+    client: "AsyncClient", count: int, nodes: "subprocess.Popen[bytes] | None"
+) -> None:
     deadline = time.monotonic() + NODES_S
     while True:
+        _alive(nodes)
         idle = [n for n in (await client.nodes()).nodes if n.state in ("idle", "allocated")]
         if len(idle) >= count:
             return
@@ -198,6 +222,12 @@ async def _until_joined(client: "AsyncClient", count: int) -> None:
                 exits.UNAVAILABLE, f"Of {count} simulated nodes only {len(idle)} have joined."
             )
         await asyncio.sleep(0.2)
+
+
+def _alive(nodes: "subprocess.Popen[bytes] | None") -> None:
+    """Without its nodes a replay would wait for ever."""
+    if nodes is not None and nodes.poll() is not None:
+        raise Stop(exits.UNAVAILABLE, "The simulated nodes have ended; jobs may be left behind.")
 
 
 async def _submit_all(replay: Replay, speakers: dict[str, "AsyncClient"], began: float) -> None:
@@ -251,15 +281,20 @@ async def _watch(client: "AsyncClient", replay: Replay, patience_s: float) -> No
         await asyncio.sleep(0.5)
 
 
-async def _all_ended(replay: Replay, watcher: "asyncio.Task[NoReturn]") -> None:
-    """Wait until every accepted job has an end, or the watcher has failed."""
+async def _all_ended(
+    replay: Replay,
+    watcher: "asyncio.Task[NoReturn]",
+    nodes: "subprocess.Popen[bytes] | None",
+) -> None:
+    """Wait until every accepted job has an end, or the watcher or the nodes have failed."""
     while replay.accepted.keys() - replay.ends.keys():
+        _alive(nodes)
         await asyncio.sleep(LOOK_S)  # many ends come between two looks
         replay.ended.clear()
         if not replay.accepted.keys() - replay.ends.keys():
             return
         heard = asyncio.ensure_future(replay.ended.wait())
-        await asyncio.wait([heard, watcher], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([heard, watcher], timeout=TELL_S, return_when=asyncio.FIRST_COMPLETED)
         if watcher.done():
             await watcher
 
