@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import structlog
 
 from ledger.api.server import SOCKET, serve
 from ledger.commands import Command, Subject
@@ -29,6 +30,10 @@ from ledger.projection.discover import discover
 from ledger.store.leadership import leadership
 from ledger.store.location import open_log
 from ledger.store.log import Log
+
+structlog.configure(  # tracebacks as they are: drawing them with their variables takes seconds
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+)
 
 T = TypeVar("T")
 DEADLINE_S = 30.0

@@ -6,10 +6,15 @@ position, `?stale=ok` waits for none.
 """
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ClusterShell.NodeSet import NodeSet, NodeSetException  # type: ignore[import-untyped]
+from ClusterShell.NodeSet import (  # type: ignore[import-untyped]
+    RESOLVER_NOGROUP,
+    NodeSet,
+    NodeSetException,
+)
 
 from ledger.api import show
 from ledger.api.auth import Caller
@@ -30,6 +35,10 @@ from ledger.models import (
 from ledger.projection.reader import Unavailable
 
 MAX_NODES = 100_000
+_NODES = re.compile(r"[A-Za-z0-9._,/\[\]-]+")
+_BETWEEN = re.compile(r",(?![^\[]*\])")
+_GROUP = re.compile(r"\[([^\]]*)\]")
+_SPAN = re.compile(r"(\d+)-(\d+)")
 
 
 class Filter(NamedTuple):
@@ -287,14 +296,27 @@ def _hit(user: Any) -> ImpactUserOut:
 
 
 def expand(nodes: str) -> list[str]:
-    """The names in `n3,n[7-9]`, in order. Raises `Malformed`."""
+    """The names in `n3,n[7-9]`, in order. Raises `Malformed`, before anything is expanded that
+    would be too much; node groups, which are looked up by running programs, are none of it."""
+    if not _NODES.fullmatch(nodes):
+        raise Malformed(f"{nodes[:80]!r} is not a list of nodes: write n3,n[7-9].")
+    if sum(_at_most(piece) for piece in _BETWEEN.split(nodes)) > MAX_NODES:
+        raise Malformed(f"At most {MAX_NODES} nodes can be asked for at once.")
     try:
-        names = NodeSet(nodes)
+        return list(NodeSet(nodes, resolver=RESOLVER_NOGROUP))
     except NodeSetException as error:
         raise Malformed(f"{nodes[:80]!r} is not a list of nodes: {error}.") from None
-    if len(names) > MAX_NODES:
-        raise Malformed(f"At most {MAX_NODES} nodes can be asked for at once.")
-    return list(names)
+
+
+def _at_most(piece: str) -> int:
+    """How many names `n[1-4]x[1-9]` has, or more."""
+    names = 1
+    for group in _GROUP.findall(piece):
+        names *= sum(
+            max(1, int(span[2]) - int(span[1]) + 1) if (span := _SPAN.match(part)) else 1
+            for part in group.split(",")
+        )
+    return names
 
 
 async def text(who: Caller, sha256: str) -> str | None:

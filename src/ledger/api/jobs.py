@@ -135,7 +135,7 @@ async def list_jobs(
     since: Annotated[str, Query(max_length=40)] = "",
     until: Annotated[str, Query(max_length=40)] = "",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 200,
-    cursor: Annotated[str, Query(max_length=64, pattern="^[0-9]*$")] = "",
+    cursor: Annotated[str, Query(max_length=15, pattern="^[0-9]*$")] = "",
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "asc",
 ) -> JobsOut:
     """Jobs, a page at a time: those that live, or all there ever were."""

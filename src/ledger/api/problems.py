@@ -26,7 +26,7 @@ def problem(request: Request, refusal: Refusal) -> Response:
         "title": refusal.code.replace("_", " "),
         "status": refusal.status,
         "code": refusal.code,
-        "detail": refusal.sentence,
+        "detail": _shown(refusal.sentence),
         "hint": refusal.advice,
         "request": getattr(request.state, "request_id", ""),
         "details": refusal.details,
@@ -37,6 +37,13 @@ def problem(request: Request, refusal: Refusal) -> Response:
     if isinstance(refusal, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body), refusal.status, headers, PROBLEM_JSON)
+
+
+def _shown(sentence: str) -> str:
+    """A sentence that may repeat what was sent, fit for a terminal."""
+    return "".join(
+        ch if ch.isprintable() else "\N{REPLACEMENT CHARACTER}" for ch in sentence[:1000]
+    )
 
 
 def explain_validation(errors: list[Any]) -> str:
