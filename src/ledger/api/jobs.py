@@ -9,7 +9,15 @@ from ledger.api import bodies, history, show
 from ledger.api.auth import Caller, Who
 from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
 from ledger.domain.arrays import indices
-from ledger.domain.errors import Impossible, Limited, Malformed, Refusal, TooBusy, UnknownJob
+from ledger.domain.errors import (
+    Behind,
+    Impossible,
+    Limited,
+    Malformed,
+    Refusal,
+    TooBusy,
+    UnknownJob,
+)
 from ledger.domain.explain import Heads, why
 from ledger.domain.permissions import may
 from ledger.domain.state import Cluster, Job
@@ -250,7 +258,10 @@ async def show_job(who: Who, job: str) -> JobDetailOut:
             }
         )
     before = live.attempts if live.attempt is not None else live.attempts + 1
-    former = await history.former_attempts(who, job_id, before, live.user)
+    try:
+        former = await history.former_attempts(who, job_id, before, live.user)
+    except Behind as behind:
+        return details.model_copy(update={"incomplete": behind.sentence})
     return details.model_copy(update={"attempts": [*former, *details.attempts]})
 
 

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, Job, OutputFormat, Service, now
+from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import json_text, line, lines
 from ledger.cli.words import job_word, moment, shown_duration, shown_nodes
@@ -126,6 +127,8 @@ def show(job: Job, /, *, form: OutputFormat = "table", at: Service = NOWHERE) ->
     if shown.tree(found, form, name=str(found.job)):
         return exits.OK
     shown.pairs(_facts(found))
+    if found.incomplete:
+        say(f"Former attempts are missing: {found.incomplete}")
     if found.attempts:
         shown.data("")
         columns = _attempt_columns(wide=form == "wide")

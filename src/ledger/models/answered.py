@@ -87,7 +87,8 @@ class JobOut(Answer):
 
 
 class JobDetailOut(JobOut):
-    """A job with all its attempts, and what its owner wrote."""
+    """A job with all its attempts, and what its owner wrote. `incomplete` says why former attempts
+    are missing, if they are: the job itself is told from the master's own state."""
 
     attempts: list[AttemptOut] = []
     features: list[str] = []
@@ -101,6 +102,7 @@ class JobDetailOut(JobOut):
     comment: str | None = None
     submitted_from: str | None = None
     request: str | None = None
+    incomplete: str = ""
     position: int = 0
 
 
