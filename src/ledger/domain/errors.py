@@ -35,11 +35,11 @@ class Refusal(Exception):
 
 
 def refusals() -> list[type[Refusal]]:
-    """Every concrete refusal, in the order of precedence."""
+    """Every concrete refusal of this page, in the order of precedence, whoever adds his own."""
     found: list[type[Refusal]] = []
 
     def walk(cls: type[Refusal]) -> None:
-        if "code" in vars(cls):
+        if "code" in vars(cls) and cls.__module__ == __name__:
             found.append(cls)
         for sub in cls.__subclasses__():
             walk(sub)
