@@ -1,7 +1,10 @@
 """The HTTP service: routes, one request id through everything, problems for every refusal."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import structlog
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +16,8 @@ from ledger.domain.errors import Refusal
 from ledger.master.service import Service
 
 logger = structlog.get_logger("http")
+
+AGENTS, SYNC, SYNC_SLASHES = "/v1/agents/", "/sync", 4
 
 
 class Envelope:
@@ -54,8 +59,13 @@ class Envelope:
             await send(message)
 
         try:
-            scope["state"]["subject"] = await auth.subject_of(Request(scope))
-            await self._app(scope, bodies.limited(scope, receive), answer)
+            subject = scope["state"]["subject"] = await auth.subject_of(Request(scope))
+            bounded = bodies.limited(scope, receive)
+            if (route := shortcut(scope)) is not None:
+                response = await route(auth.Caller(Request(scope, bounded), subject))
+                await response(scope, bounded, answer)
+            else:
+                await self._app(scope, bounded, answer)
         except Refusal as refusal:
             await problems.problem(Request(scope), refusal)(scope, receive, answer)
         except ClientDisconnect:
@@ -67,6 +77,21 @@ class Envelope:
             await problems.problem(Request(scope), problems.crash())(scope, receive, answer)
         finally:
             structlog.contextvars.unbind_contextvars("request")
+
+
+def shortcut(scope: Scope) -> Callable[[auth.Caller], Awaitable[Response]] | None:
+    """The two routes that make up nearly all requests, without the framework's own work on them.
+
+    They are the same functions: this halves what a request costs.
+    """
+    if scope["method"] != "POST":
+        return None
+    path: str = scope["path"]
+    if path == "/v1/jobs" and not scope["query_string"]:
+        return jobs.submit
+    if path.startswith(AGENTS) and path.endswith(SYNC) and path.count("/") == SYNC_SLASHES:
+        return partial(agents.sync, node=path[len(AGENTS) : -len(SYNC)])
+    return None
 
 
 def create_app(service: Service) -> FastAPI:
