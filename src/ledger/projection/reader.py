@@ -186,10 +186,15 @@ class _Reading:
             self._begun = self._engine.begin()
             connection: sa.Connection = self._begun.__enter__()
         except sa.exc.DBAPIError as error:
-            raise Unavailable(f"{self._projection.name}: {error.orig}") from error
+            raise Unavailable(f"{self._projection.name}: {_first_line(error.orig)}") from error
         return connection
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._begun.__exit__(kind, error, trace)
         if isinstance(error, sa.exc.DBAPIError):
-            raise Unavailable(f"{self._projection.name}: {error.orig}") from error
+            raise Unavailable(f"{self._projection.name}: {_first_line(error.orig)}") from error
+
+
+def _first_line(error: BaseException | None) -> str:
+    """What a database says, without its drawing of the statement."""
+    return str(error).strip().partition("\n")[0]
