@@ -149,6 +149,16 @@ class Live:
         """Does it reign?"""
         return self._service is not None and self._service.running is not None
 
+    @property
+    def listening(self) -> bool:
+        """Does it listen, whether it reigns or not?"""
+        return self._service is not None and bool(self._service.listening)
+
+    @property
+    def alive(self) -> bool:
+        """Does its thread run?"""
+        return self._thread is not None and self._thread.is_alive()
+
     def _run(self) -> None:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = MasterSettings(
