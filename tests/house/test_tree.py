@@ -88,7 +88,7 @@ def imported(*places: str) -> dict[str, str]:
                 elif isinstance(node, ast.ImportFrom) and node.level == 0:
                     names = [node.module or ""]
                 found |= {name.split(".")[0]: path.relative_to(ROOT).as_posix() for name in names}
-    shared = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    shared = {path.stem for path in (ROOT / "tests").glob("*")}
     known = OWN_CODE | shared | sys.stdlib_module_names
     return {name: path for name, path in found.items() if name not in known}
 

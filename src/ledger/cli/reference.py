@@ -1,5 +1,9 @@
 """`docs/reference/commands.md`, made from the application."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ledger.cli import exits
 from ledger.cli.app import app
 
@@ -18,9 +22,21 @@ names, and `-q` for `--qos`. The command line wins over them; unknown ones are l
 """
 
 
+@contextmanager
+def _started_as(name: str) -> Iterator[None]:
+    """The library names our groups of commands after the program that runs: let it be ours."""
+    before = sys.argv
+    sys.argv = [name]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 def commands_page() -> str:
     """The page."""
-    made = app.generate_docs(heading_level=2, flatten_commands=True, usage_name="jobledger")
+    with _started_as("jobledger"):
+        made = app.generate_docs(heading_level=2, flatten_commands=True, usage_name="jobledger")
     _, _, listed = made.partition("\n## jobledger submit\n")  # behind its own tables of contents
     statuses = ["## Exit status", "", "| status | meaning |", "|---|---|"]
     statuses += [f"| {status} | {meaning} |" for status, meaning in exits.MEANINGS.items()]
