@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from ledger.api.auth import Who
+from ledger.api.describe import wire
 from ledger.commands import Enrol
 from ledger.domain.errors import Forbidden, Malformed, NotJson
 from ledger.domain.state import Cluster
@@ -15,7 +16,7 @@ from ledger.events import AttemptPlaced
 from ledger.master.identity import make_token
 from ledger.models import NAME
 from ledger.store.log import Log
-from ledger.wire import EnrolReply, EnrolRequest, SyncRequest
+from ledger.wire import EnrolReply, EnrolRequest, SyncReply, SyncRequest
 
 router = APIRouter(prefix="/v1/agents", tags=["agents"])
 
@@ -25,12 +26,6 @@ _name = re.compile(NAME)
 _encode = msgspec.json.Encoder().encode
 _decode_sync = msgspec.json.Decoder(SyncRequest).decode
 _decode_enrol = msgspec.json.Decoder(EnrolRequest).decode
-_JSON: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    }
-}
 _BYTES: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -39,7 +34,12 @@ _BYTES: dict[str, Any] = {
 }
 
 
-@router.post("/{node}/enrol", status_code=201, openapi_extra=_JSON)
+@router.post(
+    "/{node}/enrol",
+    status_code=201,
+    response_class=Response,
+    **wire(EnrolRequest, EnrolReply, 201),
+)
 async def enrol(who: Who, node: str) -> Response:
     """Let a machine join as `node`; the answer holds its own token, once (wire.EnrolReply)."""
     who.demand("node.enrol", node)
@@ -73,7 +73,7 @@ async def enrol(who: Who, node: str) -> Response:
     return Response(_encode(reply), 201, media_type="application/json")
 
 
-@router.post("/{node}/sync", openapi_extra=_JSON)
+@router.post("/{node}/sync", response_class=Response, **wire(SyncRequest, SyncReply, 200))
 async def sync(who: Who, node: str) -> Response:
     """Reports in, orders out: wire.SyncRequest and wire.SyncReply."""
     who.demand("node.speak", node)

@@ -16,7 +16,7 @@ from ledger.commands import Submit
 from ledger.domain.errors import Malformed, NotJson, TooLarge
 from ledger.domain.submit import MAX_SPECS
 from ledger.events import Blob, Dependency, JobSpec
-from ledger.master.contacts import Words
+from ledger.master.texts import Words
 from ledger.models import JobIn
 
 MAX_BODY = 16 << 20

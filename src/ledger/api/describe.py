@@ -4,14 +4,33 @@ looks like, the bodies that are parsed by hand, and the one way to say who one i
 
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from ledger.api.problems import PROBLEM_JSON
 from ledger.domain.errors import refusals
 from ledger.models import JobIn, Problem
+from ledger.wire import EnrolReply, EnrolRequest, SyncReply, SyncRequest
 
+WIRE = (EnrolRequest, EnrolReply, SyncRequest, SyncReply)
 _REF = "#/components/schemas/{model}"
+
+
+def wire(asked: type, answered: type, status: int) -> dict[str, Any]:
+    """What a route says of itself whose bodies are messages of `ledger.wire`."""
+    return {
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": {"application/json": _schema(asked)}}
+        },
+        "responses": {status: {"content": {"application/json": _schema(answered)}}},
+    }
+
+
+def _schema(message: type) -> dict[str, Any]:
+    return {"schema": {"$ref": _REF.format(model=message.__name__)}}
+
+
 TEXT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
 }
@@ -48,6 +67,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas.update(definitions["$defs"])
+    _, messages = msgspec.json.schema_components(WIRE, ref_template=_REF.replace("model", "name"))
+    schemas.update(messages)
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"token": []}]
     statuses = sorted({refusal.status for refusal in refusals()} | {405, 500})

@@ -21,7 +21,7 @@ from ledger.api.auth import Caller
 from ledger.api.waiting import PATIENCE_S, freshness
 from ledger.domain.errors import Behind, Malformed, UnknownJob
 from ledger.domain.permissions import may
-from ledger.master.contacts import WORDS, Words
+from ledger.master.texts import Words, parsed
 from ledger.models import (
     AttemptOut,
     DependencyIn,
@@ -178,7 +178,7 @@ async def show_job(who: Caller, job: int) -> JobDetailOut:
         return details
     words = Words()
     if row.text_sha256 and (data := await text(who, row.text_sha256)):
-        words = WORDS.decode(data)
+        words = parsed(data)
     script = await text(who, row.script_sha256) if row.script_sha256 else None
     return details.model_copy(
         update={

@@ -105,7 +105,7 @@ async def submit(
     except (Limited, Impossible) as refusal:
         _count_refused(who, parsed.command, refusal)
         raise
-    running.contacts.remember(parsed.blobs)
+    running.texts.remember(parsed.blobs)
     reply: Submitted = outcome.reply
     body = {
         "first_job": reply.first_job,
@@ -245,7 +245,7 @@ async def show_job(who: Who, job: str) -> JobDetailOut:
     heads = Heads(cluster, who.running.master.now())
     details = show.live_detail(cluster, live, heads, who, None, None)
     if may(who.subject, "job.details", live.user):
-        words = await who.running.contacts.words(live)
+        words = await who.running.texts.words(live)
         if live.spec.script is not None:
             script = await history.text(who, live.spec.script.sha256)
         details = details.model_copy(

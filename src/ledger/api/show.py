@@ -6,7 +6,7 @@ from ledger.api.auth import Caller
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import may
 from ledger.domain.state import Cluster, Job, Node
-from ledger.master.contacts import Words
+from ledger.master.texts import Words
 from ledger.models import AttemptOut, DependencyIn, JobDetailOut, JobOut, NodeOut
 
 
