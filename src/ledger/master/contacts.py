@@ -6,11 +6,9 @@ gets a full lease from the start of the reign, and the agents' next calls fill i
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import structlog
 
 from ledger.commands import Command, Contact, ReportEnded, ReportStarted, Subject
@@ -30,13 +28,12 @@ from ledger.events import (
     Via,
 )
 from ledger.master.loop import Master
-from ledger.master.reader import LogReader
+from ledger.master.texts import Texts, parsed
 from ledger.wire import PROTOCOL, Order, Seen, SyncReply, SyncRequest
 
 logger = structlog.get_logger("contacts")
 
 OLDEST_PROTOCOL = 1
-TEXTS_CACHED_BYTES = 64 << 20
 
 
 @dataclass
@@ -55,14 +52,12 @@ class Heard:
 class Contacts:
     """Answers `sync`. `still_master` says whether this process may still speak for the log."""
 
-    def __init__(self, master: Master, reader: LogReader, still_master: Callable[[], bool]) -> None:
+    def __init__(self, master: Master, texts: Texts, still_master: Callable[[], bool]) -> None:
         self._master = master
-        self._reader = reader
+        self._texts = texts
         self._still_master = still_master
         self._began = master.now()
         self._heard: dict[str, Heard] = {}
-        self._texts: OrderedDict[str, bytes] = OrderedDict()
-        self._texts_bytes = 0
         self.behind = 0
 
     def last(self, node: str) -> int:
@@ -111,6 +106,11 @@ class Contacts:
             cluster = await self._master.settled()
             if node not in cluster.nodes:
                 raise UnknownNode(f"There is no node {node}.")
+            if cluster.nodes[node].silent_since:
+                # Its silence was decided while its call was here: no order may go out to a node
+                # whose attempts the master is about to give up.
+                await self._spoke(subject, node, heard, sync, via, request)
+                continue
             wants = self._wants(cluster, node)
             left = deadline - asyncio.get_running_loop().time()
             if acked or left <= 0 or self._news(node, sync, wants):
@@ -201,6 +201,21 @@ class Contacts:
             return []
         answers = await self._master.ask(subject, commands, via=via, request=request)
         return self._dealt_with(heard, sync, answers, contact)
+
+    async def _spoke(
+        self,
+        subject: Subject,
+        node: str,
+        heard: Heard,
+        sync: SyncRequest,
+        via: Via,
+        request: str,
+    ) -> None:
+        """Have it recorded that a node taken for silent is in contact."""
+        heard.last = self._master.now()
+        contact = self._contact(node, sync)
+        await self._master.ask_one(subject, contact, via=via, request=request)
+        heard.told = contact
 
     def _dealt_with(
         self,
@@ -307,7 +322,7 @@ class Contacts:
             if not missing:
                 break
             for digest in sorted(missing):
-                texts[digest] = await self._text(digest)
+                texts[digest] = await self._texts.text(digest)
         orders = [self._order(want, texts) for want in wants]
         head = self._master.head
         return SyncReply(
@@ -326,14 +341,14 @@ class Contacts:
     def _order(self, want: Wanted, texts: Mapping[str, bytes]) -> Order:
         job, policy = want.job, self._master.cluster.policy
         assert job.attempt is not None
-        words = _words(texts[job.spec.text.sha256] if job.spec.text else b"")
+        words = parsed(texts[job.spec.text.sha256] if job.spec.text else b"")
         script = texts[job.spec.script.sha256] if job.spec.script else b""
         return Order(
             job=job.id,
             attempt=want.attempt,
             user=job.user,
             nodes=job.attempt.nodes,
-            restartable=job.restartable,
+            restartable=job.attempt.restartable,
             time_limit_s=job.time_limit_s,
             kill_grace_s=policy.kill_grace_s,
             go=want.leads and self._goes(job, want.attempt),
@@ -350,45 +365,6 @@ class Contacts:
             output_tail_bytes=policy.output_tail_bytes,
         )
 
-    async def words(self, job: Job) -> "Words":
-        """What a live job's owner wrote, out of the blobs."""
-        return _words(await self._text(job.spec.text.sha256) if job.spec.text else b"")
-
-    async def _text(self, sha256: str) -> bytes:
-        if sha256 in self._texts:
-            self._texts.move_to_end(sha256)
-            return self._texts[sha256]
-        found = await self._reader.call(lambda log: log.blobs([sha256]))
-        text = found.get(sha256, b"")
-        self.remember({sha256: text})
-        return text
-
-    def remember(self, texts: dict[str, bytes]) -> None:
-        """Keep texts at hand: those just submitted will be wanted soon."""
-        for digest, text in texts.items():
-            if digest not in self._texts:
-                self._texts[digest] = text
-                self._texts_bytes += len(text)
-        while self._texts_bytes > TEXTS_CACHED_BYTES:
-            _, text = self._texts.popitem(last=False)
-            self._texts_bytes -= len(text)
-
 
 def _digests(job: Job) -> set[str]:
     return {blob.sha256 for blob in (job.spec.text, job.spec.script) if blob is not None}
-
-
-class Words(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job's own words, stored as one blob: what is run, where, and what for."""
-
-    argv: tuple[str, ...] = ()
-    workdir: str = ""
-    output_path: str = ""
-    comment: str = ""
-
-
-WORDS = msgspec.json.Decoder(Words)
-
-
-def _words(text: bytes) -> Words:
-    return WORDS.decode(text) if text else Words()

@@ -30,6 +30,7 @@ from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Recovered, recover, save
 from ledger.master.service import Bells, Running, Service
+from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand, Ticker
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
@@ -156,7 +157,8 @@ class Reign:
         reader = LogReader(
             partial(open_log, self._settings.data, self._settings.database_url, write=False)
         )
-        contacts = Contacts(master, reader, self._lead.fresh)
+        texts = Texts(reader)
+        contacts = Contacts(master, texts, self._lead.fresh)
         planner = Planner(master)
         refused = RefusedDemand()
         bells = Bells()
@@ -188,7 +190,7 @@ class Reign:
             )
         history = Reader(found.projections, self._settings.data, self._settings.database_url)
         running = Running(
-            master, contacts, planner, refused, reader, history, outputs, bells, report
+            master, contacts, texts, planner, refused, reader, history, outputs, bells, report
         )
         ticker = Ticker(master, contacts, planner, refused)
         workers += [

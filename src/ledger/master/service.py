@@ -10,6 +10,7 @@ from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
+from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand
 from ledger.projection.reader import Reader
 
@@ -55,6 +56,7 @@ class Running:
 
     master: Master
     contacts: Contacts
+    texts: Texts
     planner: Planner
     refused: RefusedDemand
     reader: LogReader

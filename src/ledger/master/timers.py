@@ -28,6 +28,7 @@ REFUSED_A_MINUTE = 200
 
 COULD_START = (
     ev.JobsSubmitted,
+    ev.JobHeld,
     ev.JobReleased,
     ev.JobChanged,
     ev.JobEnded,
@@ -37,7 +38,7 @@ COULD_START = (
     ev.NodeRetired,
     ev.NodeEnrolled,
 )
-"""Events after which a job may be able to start that could not before."""
+"""Events after which a job may start that could not before: a held one lets others by, too."""
 
 
 class Planner:
