@@ -103,7 +103,7 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
     assert answered.Problem.model_validate(refused).model_dump(mode="json") == refused
 
 
-@pytest.mark.parametrize("role", ["user", "operator", "node", "join"])
+@pytest.mark.parametrize("role", ["join", "user", "node", "operator"])
 def test_whatever_is_sent_the_answer_is_as_described(
     world: Live, document: dict[str, Any], role: str, full: bool, evidence: Evidence
 ) -> None:

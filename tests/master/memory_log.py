@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
 
-from ledger.commands import IssueToken, Subject
+from ledger.commands import Enrol, IssueToken, Subject, Submit
 from ledger.domain.cluster import fold
 from ledger.domain.state import Cluster
-from ledger.events import Recorded
+from ledger.events import JobSpec, Recorded
 from ledger.master.loop import Master
 from ledger.store.chain import EMPTY, Head
 from ledger.store.log import Draft, Log
@@ -122,3 +122,46 @@ def token(sha256: str, note: str = "") -> IssueToken:
     return IssueToken(
         token=sha256[:1], sha256=sha256, owner="x", role="user", expires_at=0, note=note
     )
+
+
+T = TypeVar("T")
+ALICE = user("alice")
+ENROL = Enrol(node="n1", pool="default", token="t1", sha256="1" * 64)  # noqa: S106 - its id
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run an asynchronous test to its end."""
+
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await test
+
+    asyncio.run(limited())
+
+
+async def begun(bench: Bench) -> "asyncio.Task[None]":
+    """The master's loop, with a node that jobs can ask for."""
+    task = asyncio.ensure_future(bench.master.run())
+    await bench.master.ask_one(NODES, ENROL)
+    return task
+
+
+async def ended(bench: Bench, task: "asyncio.Task[None]") -> None:
+    """Let the loop come to its end."""
+    bench.master.close()
+    await task
+
+
+async def entered(bench: Bench) -> None:
+    """Wait until an append has begun."""
+    assert await asyncio.to_thread(bench.log.entered.acquire, timeout=10)
+
+
+async def outcome_of(asked: Awaitable[T]) -> T | BaseException:
+    """The answer, or what was raised."""
+    return (await asyncio.gather(asked, return_exceptions=True))[0]
+
+
+def one() -> Submit:
+    """A submission of one job."""
+    return Submit(specs=(JobSpec(nodes=1),))

@@ -1,7 +1,6 @@
 """The clock and what asks by itself: when a start is believed, when a plan is made, what is due."""
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -13,21 +12,11 @@ from ledger.master import timers
 from ledger.master.clock import MAX_GAP_US, Clock, ClockSuspect
 from ledger.master.timers import REFUSED_A_MINUTE, Demand, Planner, RefusedDemand
 
-from .memory_log import NODES, Bench, turns, user
+from .memory_log import NODES, Bench, run, turns, user
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 START = 1_800_000_000 * SECOND
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run an asynchronous test to its end."""
-
-    async def limited() -> None:
-        async with asyncio.timeout(20):
-            await test
-
-    asyncio.run(limited())
 
 
 # ── the clock ────────────────────────────────────────────────────────────────────────────────────
