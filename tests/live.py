@@ -192,6 +192,10 @@ class Live:
         for client in self._clients:
             client.close()
         self._clients.clear()
+        self.end()
+
+    def end(self) -> None:
+        """Tell the master to go, as SIGTERM does, whoever is still connected; wait until it has."""
         if self._thread is not None and self._loop is not None and self._reign is not None:
             if self._thread.is_alive():
                 self._loop.call_soon_threadsafe(self._reign.stop.set)

@@ -119,7 +119,7 @@ def test_why_of_what_does_not_wait(world: Live, running: int) -> None:
     over = alice.submit(pool="still")
     alice.ok("POST", f"/v1/jobs/{over}/cancel", {})
     answer = alice("GET", f"/v1/jobs/{over}/why")
-    assert answer.status_code in (404, 409)
+    assert (answer.status_code, answer.json()["code"]) == (409, "job_ended")
     assert "cancelled" in answer.json()["detail"]
     assert alice("GET", f"/v1/jobs/{2**40}/why").json()["code"] == "unknown_job"
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -280,3 +281,26 @@ def test_a_failed_log_ends_the_reign_and_says_so_to_whoever_waits() -> None:
     finally:
         s.stop()
         shutil.rmtree(data)
+
+
+def test_who_waits_is_answered_when_the_master_goes(fresh: Live) -> None:
+    """And so an orderly stop takes no longer because agents and people are waiting."""
+    n1 = fresh.node("n1")
+    fresh.operator.ok("POST", "/v1/nodes/n1/drain", {})
+    job = fresh.user("alice").submit()
+    bells, contacts = fresh.running.bells, fresh.running.contacts
+    sent = contacts._heard["n1"].sent_ns
+    asked = [
+        fresh.beside(n1.sync, "n1", wait_s=60),
+        fresh.beside(fresh.operator, "GET", f"/v1/jobs/{job}/wait"),
+        fresh.beside(fresh.operator, "GET", "/v1/events?follow=true"),
+    ]
+    until(lambda: bells._waiting and len(fresh.running.master._listeners) > 3, "they wait")
+    until(lambda: contacts._heard["n1"].sent_ns > sent, "the agent waits")
+    began = time.monotonic()
+    fresh.end()
+    assert time.monotonic() - began < 4
+    sync, wait, events = (call.result(10) for call in asked)
+    assert (sync.status_code, sync.json()["seen"]["epoch"]) == (200, 1)
+    assert (wait.status_code, wait.json()["state"]) == (200, "pending")
+    assert "master.stopped" in events.text.splitlines()[-1]

@@ -99,13 +99,14 @@ async def wait_job(
         shown = _now(who, cluster, live)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(timeout_s, MAX_WAIT_S)
-        while job_id not in bells.ends and loop.time() < deadline:
+        master = who.running.master
+        while job_id not in bells.ends and loop.time() < deadline and master.accepting:
             bell.clear()
             try:
                 await asyncio.wait_for(bell.wait(), deadline - loop.time())
             except TimeoutError:
                 break
-        cluster = await who.running.master.settled()
+        cluster = await master.settled()
         if (live := cluster.jobs.get(job_id)) is not None:
             return _now(who, cluster, live)
         return _ended(shown, bells.ends[job_id])
@@ -242,7 +243,7 @@ async def _stream(who: Caller, after: int, *, follow: bool, sse: bool) -> AsyncI
             while after < head:
                 page, after = await who.running.reader.call(lambda log, a=after: _page(log, a))
                 yield b"".join(_framed(r, sse=sse) for r in page)
-            if not follow or master.failed:
+            if not follow or master.failed or not master.accepting:
                 return
             try:
                 await asyncio.wait_for(changed.wait(), KEEP_ALIVE_S)

@@ -12,6 +12,7 @@ from ledger.domain.arrays import indices
 from ledger.domain.errors import (
     Behind,
     Impossible,
+    JobIsOver,
     Limited,
     Malformed,
     Refusal,
@@ -272,7 +273,7 @@ async def why_job(who: Who, job: str) -> WhyOut:
     job_id = await job_number(who, job)
     cluster = await who.running.master.settled()
     if (ended := cluster.outcome(job_id)) is not None:
-        raise UnknownJob(
+        raise JobIsOver(
             f"Job {job_id} does not wait: it is {ended}.",
             hint=f"`jobledger show {job_id}` says how.",
         )

@@ -65,7 +65,7 @@ def live_detail(
         depends=[DependencyIn(kind=d.kind, job=d.job) for d in job.depends],
         begin_at=when(job.spec.begin_at),
         position=c.position,
-        request=job.request or None,
+        request=(job.request or None) if may(caller.subject, "job.details", job.user) else None,
         argv=list(words.argv) if words else None,
         workdir=words.workdir if words else None,
         output_path=words.output_path if words else None,

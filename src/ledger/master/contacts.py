@@ -73,7 +73,7 @@ class Contacts:
 
     def heard(self, recorded: Sequence[Recorded]) -> None:
         """Wake the polls of every node that the events of a commit touch."""
-        nodes: set[str] = set()
+        nodes: set[str] = set() if recorded else set(self._heard)  # none: the master goes
         for r in recorded:
             e = r.event
             if isinstance(e, NodeEnrolled):  # another machine, perhaps, and not heard yet
@@ -113,7 +113,7 @@ class Contacts:
                 continue
             wants = self._wants(cluster, node)
             left = deadline - asyncio.get_running_loop().time()
-            if acked or left <= 0 or self._news(node, sync, wants):
+            if acked or left <= 0 or not self._master.accepting or self._news(node, sync, wants):
                 break
             try:
                 await asyncio.wait_for(heard.wake.wait(), left)

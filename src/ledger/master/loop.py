@@ -111,8 +111,8 @@ class Master:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="append")
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with the events of every commit, once it is durable, until the function
-        that this returns is called."""
+        """Call `listener` with the events of every commit, once it is durable, and with none when
+        the master closes, until the function that this returns is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -177,9 +177,11 @@ class Master:
         self._writer.shutdown(wait=not self.failed)
 
     def close(self) -> None:
-        """Take nothing more; `run` returns once what was taken is done."""
+        """Take nothing more; `run` returns once what was taken is done, and nobody need wait."""
         self.accepting = False
         self._something.set()
+        for listener in tuple(self._listeners):
+            listener(())
 
     def _decide(self, batch: Batch) -> None:
         at = max(self.now(), self.head.at)

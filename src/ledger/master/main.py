@@ -141,6 +141,9 @@ class Reign:
             self.stop.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await server
+            if service.running is not None:  # the last answers may have needed them
+                service.running.reader.close()
+                service.running.history.close()
         return FAILED if service.running and service.running.master.failed else 0
 
     def _recover(self, service: Service) -> Recovered:
@@ -236,8 +239,6 @@ class Reign:
         await workers[0]
         if not master.failed:
             save(self._checkpoints, master.head, await master.settled())
-        running.reader.close()
-        running.history.close()
 
 
 def _sentence(report: dict[str, int], epoch: int) -> str:

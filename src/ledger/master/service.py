@@ -23,7 +23,10 @@ class Bells:
         self.ends: dict[int, Recorded] = {}
 
     def heard(self, recorded: Sequence[Recorded]) -> None:
-        """Take note of the ends in a commit, and wake who waits for them."""
+        """Take note of the ends in a commit, and wake who waits for them; all if it is empty."""
+        if not recorded:
+            for job in self._waiting:
+                self.ring(job)
         for r in recorded:
             if isinstance(r.event, AttemptEnded | JobEnded) and r.event.job in self._waiting:
                 if r.event.state != "pending":
