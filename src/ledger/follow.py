@@ -23,6 +23,7 @@ from ledger.projection.model import Projection
 from ledger.projection.reader import Reader, Unavailable
 from ledger.projection.source import BATCH, Batch, batch
 from ledger.projection.store import Store
+from ledger.settings import keep_private
 from ledger.store.location import open_log
 from ledger.store.log import Log
 
@@ -60,6 +61,7 @@ def run_follow(data: Path, database_url: str | None) -> None:
     The log is in `data`, or in PostgreSQL if a URL is given; the projections beside it. A database
     that goes away is waited for.
     """
+    keep_private(data)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

@@ -4,6 +4,7 @@ An option on the command line wins over the environment. `docs/reference/setting
 this page.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -96,6 +97,18 @@ class Settings(BaseSettings):
         if (own := default_data() / SOCKET).exists():
             return f"unix:{own}"
         raise NoService("No service was named, and none runs in your own data directory.")
+
+
+def keep_private(data: Path) -> None:
+    """Make the data directory if there is none; what this process, and those it starts, write from
+    now on is their own account's alone.
+
+    Others may pass through the directory to the socket, which tells the master who they are.
+    """
+    os.umask(0o077)
+    if not data.exists():
+        data.mkdir(parents=True)
+        data.chmod(0o711)
 
 
 def default_data() -> Path:

@@ -295,6 +295,9 @@ def test_a_user_issues_tokens_for_himself_alone_and_with_no_more_than_he_has(wor
     ):
         assert alice("POST", "/v1/tokens", body).status_code == 403
     assert alice("POST", "/v1/tokens", {"owner": "alice", "ttl_s": 0}).status_code == 422
+    longer = alice("POST", "/v1/tokens", {"owner": "alice", "ttl_s": 10 * 366 * 86_400})
+    assert (longer.status_code, longer.json()["code"]) == (403, "forbidden")
+    assert alice("POST", "/v1/tokens", {"owner": "alice", "ttl_s": 1}).status_code == 201
     assert world.operator("POST", "/v1/tokens", {"owner": "system"}).status_code == 422
     listed = alice.ok("GET", "/v1/tokens")["tokens"]
     assert {token["owner"] for token in listed} == {"alice"}

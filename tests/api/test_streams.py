@@ -183,6 +183,12 @@ def test_only_the_leader_of_an_attempt_writes_its_output(world: Live, running: i
     assert read(world.user("alice"), running)[0] == "true to the end"
 
 
+def test_a_job_that_printed_nothing_has_empty_output(world: Live, running: int) -> None:
+    report = ended(7, running) | {"output": {"bytes": 0}}
+    agent_of(world).sync("b1", reports=[report])
+    assert read(world.user("alice"), running) == ("", 0, True)
+
+
 def test_output_that_is_not_kept(world: Live) -> None:
     alice = world.user("alice")
     job = alice.submit(pool="still")

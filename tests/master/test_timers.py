@@ -9,7 +9,7 @@ from ledger.commands import SYSTEM, Cancel, Contact, Enrol, Hold, RecordRefused,
 from ledger.domain.state import Cluster
 from ledger.events import DemandRefused, JobSpec
 from ledger.master import timers
-from ledger.master.clock import MAX_GAP_US, Clock, ClockSuspect
+from ledger.master.clock import MAX_BEHIND_US, MAX_GAP_US, Clock, ClockSuspect
 from ledger.master.timers import REFUSED_A_MINUTE, Demand, Planner, RefusedDemand
 
 from .memory_log import NODES, Bench, run, turns, user
@@ -46,9 +46,14 @@ def test_time_goes_by_the_steady_clock_whatever_the_wall_says() -> None:
 
 def test_a_clock_behind_the_log_needs_to_be_confirmed() -> None:
     hands = Hands(START)
+    late = START + MAX_BEHIND_US + 1
     with pytest.raises(ClockSuspect, match="behind"):
-        hands.clock(START + 1)
-    assert hands.clock(START + 9, accept=True).now() == START + 9
+        hands.clock(late)
+    assert hands.clock(late, accept=True).now() == late
+
+
+def test_a_clock_that_was_set_back_a_little_goes_on_from_the_log() -> None:
+    assert Hands(START).clock(START + MAX_BEHIND_US).now() == START + MAX_BEHIND_US
 
 
 @pytest.mark.parametrize(("gap", "believed"), [(MAX_GAP_US, True), (MAX_GAP_US + 1, False)])

@@ -189,7 +189,7 @@ async def _output_now(who: Caller, job_id: int, n: int, offset: int) -> tuple[by
     try:
         chunk = await asyncio.to_thread(who.running.outputs.read, job_id, n, offset)
     except OutputGone:
-        if live is None and offset == 0:
+        if live is None and offset == 0 and not await history.printed_nothing(who, job_id, n):
             raise
         chunk = b""
     return chunk, ended and n > 0

@@ -13,7 +13,7 @@ from ledger.commands import Subject
 from ledger.domain.errors import NotNow, Unauthenticated
 from ledger.domain.permissions import demand
 from ledger.events import Via
-from ledger.master.identity import by_peer, by_token
+from ledger.master.identity import by_peer, by_token, expiry
 from ledger.master.service import Service
 
 _UNIX = "unix:"
@@ -59,7 +59,9 @@ async def subject_of(request: Request) -> Subject:
         if service.running is None:
             raise NotNow("The master is replaying its log; tokens are not known yet.")
         cluster = await service.running.master.settled()
-        return by_token(cluster, secret.strip(), service.running.master.now())
+        subject = by_token(cluster, secret.strip(), service.running.master.now())
+        request.state.expires_at = expiry(cluster, secret.strip())
+        return subject
     if host.startswith(_UNIX):
         return by_peer(int(host.removeprefix(_UNIX)), service.operator_uids)
     raise Unauthenticated("This request carries no credential.")
@@ -95,6 +97,12 @@ class Caller:
         if self.service.running is None:
             raise NotNow("The master is replaying its log.", retry_after_s=1)
         return self.service.running
+
+    @property
+    def expires_at(self) -> int:
+        """When the credential of this request expires, µs; 0: never."""
+        expires_at: int = getattr(self.request.state, "expires_at", 0)
+        return expires_at
 
     def demand(self, action: str, owner: str = "") -> None:
         """Raise `Forbidden` unless the subject may."""

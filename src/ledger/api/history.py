@@ -244,6 +244,13 @@ async def attempts(who: Caller, job: int) -> int:
     return count
 
 
+async def printed_nothing(who: Caller, job: int, n: int) -> bool:
+    """Is it on record that an attempt of an ended job printed nothing?"""
+    _, attempts = await _found(who, job)
+    output = next((a.output for a in attempts if a.attempt == n), None)
+    return output is not None and output.bytes == 0
+
+
 async def task(who: Caller, first: int, index: int) -> int:
     """The job that `FIRST_INDEX` names. Raises `UnknownJob`."""
     found: int | None = await _ask(who, "jobs", "task", first, index)

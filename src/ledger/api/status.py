@@ -12,7 +12,7 @@ from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
 from ledger.api.metrics import render
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
-from ledger.domain.errors import Malformed
+from ledger.domain.errors import Forbidden, Malformed
 from ledger.domain.permissions import may
 from ledger.domain.service import POLICY_FIELDS
 from ledger.domain.state import Cluster
@@ -136,14 +136,20 @@ async def issue(who: Who, body: TokenIn) -> TokenMadeOut:
         raise Malformed(f"The name {body.owner} is reserved.")
     if body.ttl_s == 0 and who.subject.role != "operator":
         raise Malformed("ttl_s must be at least 1: only operators make tokens that do not expire.")
-    now = who.running.master.now()
+    who.demand("token.issue", body.owner)
+    expires_at = who.running.master.now() + body.ttl_s * 1_000_000 if body.ttl_s else 0
+    if who.subject.role != "operator" and 0 < who.expires_at < expires_at:
+        raise Forbidden(
+            "The new token would outlive the one that asks for it.",
+            hint="Ask for a shorter ttl_s, or ask an operator.",
+        )
     token = make_token()
     command = IssueToken(
         token=token.id,
         sha256=token.sha256,
         owner=body.owner,
         role=body.role,
-        expires_at=now + body.ttl_s * 1_000_000 if body.ttl_s else 0,
+        expires_at=expires_at,
         note=body.note,
     )
     await who.running.master.ask_one(who.subject, command, via=who.via, request=who.id)

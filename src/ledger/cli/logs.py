@@ -30,13 +30,14 @@ Data = Annotated[
 @contextmanager
 def _log(data: Path | None, *, write: bool = False, create: bool = False) -> Iterator["Log"]:
     """The log that is meant. To write, the master's lock is held: a running master refuses."""
+    from ledger.settings import keep_private
     from ledger.store.leadership import leadership
     from ledger.store.location import open_log
 
     directory, url = _place(data)
     lead = None
     if write:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_private(directory)
         lead = leadership(directory, url, _lost)
         lead.acquire(wait=False)
     try:
@@ -197,11 +198,12 @@ def _head_out(found: "Head", incarnation: str) -> "HeadOut":
 @db_app.command
 def upgrade(*, data: Data = None) -> int:
     """Make the log's tables, or bring them up to this release. No master may run."""
+    from ledger.settings import keep_private
     from ledger.store.leadership import leadership
     from ledger.store.location import db_upgrade, db_version
 
     directory, url = _place(data)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_private(directory)
     lead = leadership(directory, url, _lost)
     lead.acquire(wait=False)
     try:

@@ -63,6 +63,7 @@ def up(
 
     It starts again what dies, and ends everything when it is told to end (Ctrl-C).
     """
+    from ledger.settings import keep_private
     from ledger.up import Supervisor, parts
 
     settings = _settings(data)
@@ -75,6 +76,7 @@ def up(
     account = run_as or settings.run_as
     # What says where another service is and who we are there is not for ours.
     kept = {k: v for k, v in os.environ.items() if k not in ("JOBLEDGER_URL", "JOBLEDGER_TOKEN")}
+    keep_private(place)
     supervisor = Supervisor(
         parts(
             place,
@@ -161,11 +163,12 @@ def master(
     from ledger.api.server import run
     from ledger.logs import configure
     from ledger.master.main import MasterSettings
+    from ledger.settings import keep_private
     from ledger.store.log import LogBusy
 
     settings = _settings(data)
     place = settings.data_directory().absolute()
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_private(place)
     configure(settings.log_level, settings.log_format, process="master")
     heard = listen or settings.listen
     wanted = MasterSettings(

@@ -153,7 +153,7 @@ class JobIsOver(Conflict):
     """The job has ended; an ended job is never revived."""
 
     code, status = "job_ended", 409
-    hint = "Submit it again."
+    hint = "Nothing can be changed about it; to have it run once more, submit it again."
 
 
 class JobNotPending(Conflict):

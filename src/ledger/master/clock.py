@@ -13,6 +13,11 @@ MAX_GAP_US = 7 * 86_400 * 1_000_000
 """A start this long after the last commit is believed only when it is confirmed."""
 
 
+MAX_BEHIND_US = 10 * 1_000_000
+"""A clock that was set back this little since the last commit needs no confirmation: the log's
+clock goes on from that commit."""
+
+
 class ClockSuspect(Refusal):
     """The machine's clock and the log's last time don't fit together."""
 
@@ -33,7 +38,7 @@ class Clock:
     ) -> None:
         wall = wall_ns() // 1000
         if last_at and not accept:
-            if wall < last_at:
+            if wall < last_at - MAX_BEHIND_US:
                 behind = (last_at - wall) // 1_000_000
                 raise ClockSuspect(
                     f"This machine's clock is {behind} s behind the log's last time."

@@ -54,6 +54,12 @@ def by_token(c: Cluster, secret: str, now: int) -> Subject:
     return Subject(token.owner, token.role)  # type: ignore[arg-type]
 
 
+def expiry(c: Cluster, secret: str) -> int:
+    """When a token expires, µs; 0: never, or it is none."""
+    token = c.tokens.get(digest(secret))
+    return token.expires_at if token is not None else 0
+
+
 def by_peer(uid: int, operator_uids: frozenset[int]) -> Subject:
     """The subject at the other end of the Unix socket: an account of this machine."""
     try:

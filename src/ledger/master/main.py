@@ -34,6 +34,7 @@ from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand, Ticker
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
+from ledger.settings import keep_private
 from ledger.store.leadership import Leadership, leadership
 from ledger.store.location import open_log
 from ledger.store.log import Log
@@ -67,7 +68,7 @@ def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None
     `serve` runs the API over a `Service` until an event is set. Raises `LogFailure` or a `Refusal`
     where it can't begin; `say` is told, in sentences, what a person at the terminal wants to know.
     """
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_private(settings.data)
     die = Once(_die)
     lead = leadership(settings.data, settings.database_url, die)
     lead.acquire(wait=settings.wait)
