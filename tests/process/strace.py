@@ -59,6 +59,10 @@ class Hit(NamedTuple):
         return "HTTP/1.1 201" in self.line or "first_job" in self.line
 
 
+class TooSoon(Exception):
+    """The process came to the point by itself, while it was being attached to."""
+
+
 class Tracer:
     """strace on a process that runs; it has been attached to every thread when this returns."""
 
@@ -82,6 +86,8 @@ class Tracer:
     def _attached(self, pid: int, threads: str) -> bool:
         assert self._program.stderr is not None
         if self._program.poll() is not None:
+            if self._log.exists() and "killed by SIGKILL" in self._log.read_text():
+                raise TooSoon(f"{self._point} was reached before anybody asked for anything")
             raise AssertionError(f"strace can't trace here: {self._program.stderr.read()}")
         statuses = [path.read_text() for path in Path(f"/proc/{pid}").glob(f"{threads}/status")]
         return all(re.search(r"^TracerPid:\t[1-9]", status, re.MULTILINE) for status in statuses)

@@ -15,10 +15,12 @@ from ledger.testing.evidence import Evidence
 
 from .harness import Site, until
 from .load import Book, Load, Told, large, mixed, submissions
-from .strace import Point, Tracer, need_strace
+from .strace import Point, TooSoon, Tracer, need_strace
 
 KILLED = -9
 REAL, PRETENDED = 3, 4
+TRIES = 5
+"""A background call may come to the point while strace is attaching: then it is tried again."""
 
 
 class Died(NamedTuple):
@@ -79,10 +81,20 @@ class Victim:
 
     def kill(self, point: Point) -> Died:
         """Let the master die at the point, bring it back, and check what must hold."""
-        master, trace = self.site.master, self.site.folder / "strace.log"
-        assert master is not None
-        trace.unlink(missing_ok=True)
-        tracer = Tracer(master.pid, point, "SIGKILL", trace)
+        trace = self.site.folder / "strace.log"
+        for _ in range(TRIES):
+            master = self.site.master
+            assert master is not None
+            trace.unlink(missing_ok=True)
+            try:
+                tracer = Tracer(master.pid, point, "SIGKILL", trace)
+                break
+            except TooSoon:
+                assert master.ends(20, str(point)) == KILLED
+                self.site.age_leadership()
+                self.site.start()
+        else:
+            raise AssertionError(f"{point} was reached too soon, {TRIES} times")
         load = Load(self.site, self.book, large if point.path else mixed(self.site))
         try:
             assert master.ends(20, str(point)) == KILLED
