@@ -66,6 +66,22 @@ class Settings(BaseSettings):
         description="The account that a root agent runs every job as. Left out: the account that "
         "is called like the job's user.",
     )
+    backup_every: str = Field(
+        default="",
+        description="How often a backup is made by itself: `1d`, `6h`. `jobledger follow` makes "
+        "it. Left out: only `jobledger backup create` makes one.",
+    )
+    backup_dir: Path | None = Field(
+        default=None,
+        description="The folder of the backups: best on another disk than the log. Left out: "
+        "`backups` in the data directory.",
+    )
+    backup_keep: int = Field(
+        default=14,
+        ge=0,
+        description="How many backups of a log are kept. The newest verified one always is; 0 "
+        "keeps all.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important lines that a service writes to its log."
     )
@@ -86,6 +102,10 @@ class Settings(BaseSettings):
     def data_directory(self) -> Path:
         """The data directory: the one that is set, else the user's own."""
         return self.data or default_data()
+
+    def backup_directory(self) -> Path:
+        """The folder of the backups: the one that is set, else `backups` in the data directory."""
+        return (self.backup_dir or self.data_directory() / "backups").absolute()
 
     def service_url(self) -> str:
         """The service that is meant: `url`, else the socket of `data`, else of the user's own

@@ -2,23 +2,25 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterator
+from math import inf
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ledger.master.service import Running
+from ledger.store.backup import Freshness
 
 
-def render(running: Running) -> bytes:
+def render(running: Running, backups: Freshness | None) -> bytes:
     """All metrics of a running master."""
     registry = CollectorRegistry()
-    registry.register(_Collector(running))
+    registry.register(_Collector(running, backups))
     return generate_latest(registry)
 
 
 class _Collector:
-    def __init__(self, running: Running) -> None:
-        self._running = running
+    def __init__(self, running: Running, backups: Freshness | None) -> None:
+        self._running, self._backups = running, backups
 
     def collect(self) -> Iterator[Metric]:
         """The families, each with its present value."""
@@ -51,6 +53,12 @@ class _Collector:
         yield _gauge(
             "agents_ahead", "Position an agent saw beyond the log", running.contacts.behind
         )
+        if (backups := self._backups) is not None:
+            age = inf if backups.age_s is None else backups.age_s
+            text = "Age of the newest verified backup of this log, +Inf if there is none"
+            yield _gauge("backup_age_seconds", text, age)
+            text = "How often a backup is to be made, 0 for never by itself"
+            yield _gauge("backup_every_seconds", text, backups.every_s)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -18,6 +18,7 @@ from ledger.domain.service import POLICY_FIELDS
 from ledger.domain.state import Cluster
 from ledger.master.identity import RESERVED, make_token
 from ledger.models import (
+    BackupsOut,
     DoneOut,
     HeadOut,
     PolicyIn,
@@ -59,6 +60,9 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
         warnings.append(
             f"an agent has seen position {running.contacts.behind}, which this log does not have"
         )
+    fresh = await asyncio.to_thread(service.freshness)
+    if fresh is not None and fresh.warning:
+        warnings.append(fresh.warning)
     return ReadyOut(
         ready=not running.master.failed,
         sentence=running.master.failed or "Ready.",
@@ -67,6 +71,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
         epoch=running.master.epoch,
         recovery=running.recovery,
         warnings=warnings,
+        backups=BackupsOut(**fresh._asdict()) if fresh is not None else None,
     )
 
 
@@ -74,8 +79,9 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
 async def metrics(who: Who) -> Response:
     """Metrics in Prometheus' text format."""
     who.demand("service.metrics")
+    fresh = await asyncio.to_thread(who.service.freshness)
     await who.running.master.settled()
-    return Response(render(who.running), media_type=CONTENT_TYPE_LATEST)
+    return Response(render(who.running, fresh), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/whoami")

@@ -61,6 +61,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
         LOG,
         {
             "log": ("logs:log_app", "Verify, export and import the log."),
+            "backup": ("backup:backup_app", "Back the log up, verify and restore it."),
             "db": ("logs:db_app", "The log's tables."),
         },
     ),

@@ -42,9 +42,9 @@ class Check(NamedTuple):
 
 
 def doctor(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
-    """Check the service: reachable, ready, clock, log, projections, disk, agents; say what to do.
+    """Check the service: reachable, ready, clock, log, projections, disk, backups, agents.
 
-    Status 69 if no service answers, 1 if a check failed, else 0.
+    It says what to do. Status 69 if no service answers, 1 if a check failed, else 0.
     """
     from ledger.client.blocking import Client
 
@@ -105,8 +105,10 @@ def _reachable(client: "Client") -> Iterator[tuple[str, str, str]]:
     yield "warn" if took > SLOW_S else "ok", found, advice
     if not state.ready:
         yield "warn", state.sentence, "The master replays its log; ask again in a while."
+    late = state.backups.warning if state.backups else ""
     for warning in state.warnings:
-        yield "fail", warning, "docs/runbooks says what to do about it."
+        if warning != late:
+            yield "fail", warning, "docs/runbooks says what to do about it."
 
 
 def _who(client: "Client") -> Iterator[tuple[str, str, str]]:
@@ -152,6 +154,19 @@ def _disk(client: "Client") -> Iterator[tuple[str, str, str]]:
     yield verdict, found, "Free space before the log's disk is full: then nothing can be recorded."
 
 
+def _backups(client: "Client") -> Iterator[tuple[str, str, str]]:
+    state = client.ready().backups
+    if state is None:
+        yield "ok", "not looked at: the master is not ready, or keeps none", ""
+    elif state.warning:
+        advice = "`jobledger follow` makes them: see its log; `jobledger backup create` makes one."
+        yield "warn", state.warning, advice
+    elif state.age_s is None:
+        yield "ok", "none, and none are scheduled (JOBLEDGER_BACKUP_EVERY)", ""
+    else:
+        yield "ok", f"the newest verified one is {state.age_s / 3600:.1f} h old", ""
+
+
 def _nodes(client: "Client") -> Iterator[tuple[str, str, str]]:
     nodes = client.nodes().nodes
     if not nodes:
@@ -188,6 +203,7 @@ CHECKS = (
     Check("clock", _clock),
     Check("projections", _projections),
     Check("disk", _disk),
+    Check("backups", _backups),
     Check("nodes", _nodes),
     Check("release", _builds),
 )

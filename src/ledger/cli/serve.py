@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -179,6 +180,8 @@ def master(
         accept_clock=accept_clock or settings.accept_clock,
         job_lease_s=duration(lease) if lease else None,
         operator_uids=frozenset({0, place.stat().st_uid}),
+        backups=settings.backup_directory(),
+        backup_every_s=_backup_every(settings),
     )
     try:
         return run(wanted, say, insecure=insecure_listen or settings.insecure_listen)
@@ -191,13 +194,22 @@ def master(
 
 
 def follow(*, data: Data = None) -> int:
-    """Keep the projections: follow the log and write the tables that answers are read from."""
+    """Keep the projections: follow the log and write the tables that answers are read from.
+
+    It also has a backup made every JOBLEDGER_BACKUP_EVERY.
+    """
+    from ledger.backups import Schedule, scheduled
     from ledger.follow import run_follow
     from ledger.logs import configure
 
     settings = _settings(data)
     configure(settings.log_level, settings.log_format, process="follow")
-    run_follow(settings.data_directory().absolute(), _database(settings))
+    place, url = settings.data_directory().absolute(), _database(settings)
+    every: AbstractContextManager[None] = nullcontext()
+    if seconds := _backup_every(settings):
+        every = scheduled(Schedule(place, url, settings.backup_directory(), seconds))
+    with every:
+        run_follow(place, url)
     return exits.OK
 
 
@@ -284,6 +296,11 @@ def _settings(data: Path | None) -> "Settings":
     if sys.platform != "linux":
         raise Stop(exits.CONFIG, "A service runs on Linux only.")
     return Settings(data=data) if data is not None else Settings()
+
+
+def _backup_every(settings: "Settings") -> int:
+    """Seconds between two backups; 0 for none."""
+    return duration(settings.backup_every) if settings.backup_every else 0
 
 
 def _database(settings: "Settings") -> str | None:

@@ -51,7 +51,8 @@ Serve = Callable[[Service, asyncio.Event], Coroutine[None, None, None]]
 @dataclass(frozen=True)
 class MasterSettings:
     """How a master is run. `operator_uids`: accounts that are operators on the Unix socket.
-    `job_lease_s`: make this the policy's lease before any agent is answered."""
+    `job_lease_s`: make this the policy's lease before any agent is answered. `backups`: the folder
+    whose newest backup it tells the age of, and how often there should be one (0: never)."""
 
     data: Path
     database_url: str | None = None
@@ -60,6 +61,8 @@ class MasterSettings:
     accept_clock: bool = False
     job_lease_s: int | None = None
     operator_uids: frozenset[int] = frozenset()
+    backups: Path | None = None
+    backup_every_s: int = 0
 
 
 def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None]) -> int:
@@ -120,7 +123,14 @@ class Reign:
     async def run(self, serve: Serve) -> int:
         """Replay, reign, go in order: 0, or 70 where the log failed."""
         s = self._settings
-        service = Service(s.data, s.database_url, s.operator_uids, head=self._log.head().position)
+        service = Service(
+            s.data,
+            s.database_url,
+            s.operator_uids,
+            head=self._log.head().position,
+            backups=s.backups,
+            backup_every_s=s.backup_every_s,
+        )
         loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,6 +13,7 @@ from ledger.master.reader import LogReader
 from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand
 from ledger.projection.reader import Reader
+from ledger.store.backup import Freshness, freshness
 
 
 class Bells:
@@ -81,3 +82,12 @@ class Service:
     head: int = 0
     warnings: list[str] = field(default_factory=list)
     listening: list[str] = field(default_factory=list)
+    backups: Path | None = None
+    backup_every_s: int = 0
+
+    def freshness(self) -> Freshness | None:
+        """How old the newest backup is; None until the master reigns. Reads files."""
+        if self.running is None or self.backups is None:
+            return None
+        incarnation = self.running.master.log.incarnation
+        return freshness(self.backups, incarnation, self.backup_every_s)

@@ -7,6 +7,7 @@ nothing of the server to speak with it.
 from ledger.models.answered import (
     Answer,
     AttemptOut,
+    BackupsOut,
     DoneOut,
     EvidenceOut,
     HeadOut,
@@ -58,6 +59,7 @@ __all__ = [
     "Answer",
     "Argument",
     "AttemptOut",
+    "BackupsOut",
     "Body",
     "ChangeIn",
     "ConfigureIn",

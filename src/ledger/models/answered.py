@@ -267,6 +267,15 @@ class HeadOut(Answer):
     incarnation: str
 
 
+class BackupsOut(Answer):
+    """How old the newest verified backup of this log is (null: there is none), how often one is to
+    be made (0: never by itself), and what is wrong with that, if anything."""
+
+    age_s: float | None
+    every_s: int
+    warning: str = ""
+
+
 class ReadyOut(Answer):
     """Is the service ready; if not, how far the replay has come. `recovery`: its report."""
 
@@ -277,6 +286,7 @@ class ReadyOut(Answer):
     epoch: int
     recovery: dict[str, int] = {}
     warnings: list[str] = []
+    backups: BackupsOut | None = None
 
 
 class WhoOut(Answer):

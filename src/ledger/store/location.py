@@ -78,7 +78,7 @@ def db_upgrade(data: Path | None, url: str | None) -> str:
         engine = migrate.sqlite_engine(_file(data))
     migrate.migrate(engine, place)
     if not url:
-        _sync_directory(_file(data).parent)
+        sync_directory(_file(data).parent)
     return REVISIONS[-1]
 
 
@@ -115,7 +115,7 @@ def _shown(place: str) -> str:
     return " ".join(f"{key}={value}" for key, value in known.items() if key != "password")
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
