@@ -17,9 +17,9 @@ from typing import NamedTuple
 import structlog
 
 import ledger.tether
-from ledger.store.backup import newest
 from ledger.store.location import open_log
 from ledger.store.log import LogFailure
+from ledger.store.shelf import newest
 
 logger = structlog.get_logger("backups")
 

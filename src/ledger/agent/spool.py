@@ -15,7 +15,7 @@ import os
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -279,6 +279,33 @@ class Memory:
         return records
 
 
+def _records(path: Path) -> Iterator[_AnyRecord]:
+    """The records in a file; none if it is not there. Raises `SpoolCorrupt`."""
+    data = path.read_bytes() if path.exists() else b""
+    *lines, _torn = data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            yield _decode(line)
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as e:
+            raise SpoolCorrupt(
+                f"{path}, line {number} of {len(lines)} does not read: {e}. Keep a copy, "
+                "then move the file away: the agent starts with an empty memory, and the "
+                "master ends the attempts that it had here."
+            ) from e
+
+
+def recall(path: Path) -> Memory:
+    """What a spool says, which somebody else may be writing: it is only read.
+
+    Raises `SpoolCorrupt`, FileNotFoundError.
+    """
+    path.stat()
+    memory = Memory()
+    for record in _records(path):
+        memory._apply(record)
+    return memory
+
+
 class Spool(Memory):
     """The spool on disk. Its methods block for an fsync; an OSError means: not written, not so."""
 
@@ -291,17 +318,7 @@ class Spool(Memory):
         self._compact()
 
     def _load(self) -> None:
-        data = self.path.read_bytes() if self.path.exists() else b""
-        *lines, _torn = data.split(b"\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                record = _decode(line)
-            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as e:
-                raise SpoolCorrupt(
-                    f"{self.path}, line {number} of {len(lines)} does not read: {e}. Keep a copy, "
-                    "then move the file away: the agent starts with an empty memory, and the "
-                    "master ends the attempts that it had here."
-                ) from e
+        for record in _records(self.path):
             self._apply(record)
 
     def _write(self, record: _AnyRecord, sync: bool) -> None:

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from ledger.master.service import Running
-from ledger.store.backup import Freshness
+from ledger.store.shelf import Freshness
 
 
 def render(running: Running, backups: Freshness | None) -> bytes:

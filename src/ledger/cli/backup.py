@@ -15,7 +15,7 @@ from ledger.cli.shown import Column, when
 
 if TYPE_CHECKING:
     from ledger.settings import Settings
-    from ledger.store.backup import Backup, Verified
+    from ledger.store.shelf import Backup, Verified
 
 backup_app = App(name="backup", help="Back the log up while the service works, and restore it.")
 
@@ -46,6 +46,17 @@ class BackupRow(BaseModel):
     broken: str = ""
 
 
+class LostRow(BaseModel):
+    """An attempt of the lost range, as `backup lost` shows it."""
+
+    job: int
+    attempt: int
+    user: str
+    nodes: list[str]
+    began: datetime
+    end: str
+
+
 @backup_app.command
 def create(
     *,
@@ -56,7 +67,7 @@ def create(
     data: Data = None,
 ) -> int:
     """Make a backup of the log, restore it as a test, and remove those no longer kept."""
-    from ledger.store import backup
+    from ledger.store import backup, shelf
     from ledger.store.location import open_log
 
     settings = _settings(data)
@@ -70,7 +81,7 @@ def create(
         say("It counts once `jobledger backup verify` has restored it.")
         return exits.OK
     _told(_checked(path, incarnation))
-    for removed in backup.prune(folder, incarnation, settings.backup_keep):
+    for removed in shelf.prune(folder, incarnation, settings.backup_keep):
         say(f"Removed {removed}: the newest {settings.backup_keep} are kept.")
     return exits.OK
 
@@ -87,7 +98,7 @@ def verify(
     data: Data = None,
 ) -> int:
     """Restore a backup into a temporary directory and check every event. Status 65 if it is bad."""
-    from ledger.store.backup import listed
+    from ledger.store.shelf import listed
 
     if file is None:
         folder = to or _settings(data).backup_directory()
@@ -102,7 +113,7 @@ def verify(
 @backup_app.command(name="list")
 def list_(*, to: To = None, data: Data = None, form: OutputFormat = "table") -> int:
     """List the backups in a folder, newest first, and say which of them count."""
-    from ledger.store.backup import listed
+    from ledger.store.shelf import listed
 
     folder = to or _settings(data).backup_directory()
     rows = [_row(found) for found in listed(folder)]
@@ -127,6 +138,7 @@ def restore(
 ) -> int:
     """Make a new log of a backup, where there is none. No master may run there."""
     from ledger.store import backup
+    from ledger.store.backup_file import BackupRefused
 
     if data is None:
         raise Stop(exits.USAGE, "Say with --data where to restore.")
@@ -134,19 +146,58 @@ def restore(
     known = settings.database_url.get_secret_value() if settings.database_url else None
     try:
         head = backup.restore(file, data.absolute(), database_url or known, incarnation)
-    except backup.BackupRefused as refusal:
+    except BackupRefused as refusal:
         raise _refused(refusal) from None
     say(f"Restored the log up to position {head.position}, chain head {head.hash}.")
     say("It has a new incarnation: the first master that starts on it records `LogRestored`.")
     return exits.OK
 
 
+@backup_app.command
+def lost(
+    spools: Annotated[
+        list[Path], Parameter(help="Agents' spools: STATE/spool.ndjson of each node, or copies.")
+    ],
+    /,
+    *,
+    data: Data = None,
+    form: OutputFormat = "table",
+) -> int:
+    """List what agents ran behind the end of the backup that this log was restored from."""
+    from ledger.agent.lost import lost as find
+    from ledger.agent.spool import SpoolCorrupt
+    from ledger.store.location import open_log
+
+    settings = _settings(data)
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    with closing(open_log(settings.data_directory().absolute(), url, write=False)) as log:
+        try:
+            found = find(log, spools)
+        except SpoolCorrupt as corrupt:
+            raise Stop(exits.DATA, str(corrupt)) from None
+    rows = [
+        LostRow(
+            job=one.job,
+            attempt=one.attempt,
+            user=one.user,
+            nodes=list(one.nodes),
+            began=datetime.fromtimestamp(one.began_at / 1e6, UTC),
+            end=one.end,
+        )
+        for one in found
+    ]
+    empty = "These spools name nothing that the log does not know."
+    shown.write(rows, LOST_COLUMNS, form, name=lambda r: str(r.job), empty=empty)
+    return exits.OK
+
+
 def _checked(path: Path, incarnation: str) -> "Verified":
     from ledger.store import backup
+    from ledger.store.backup_file import BackupRefused
 
     try:
         return backup.verify(path, incarnation)
-    except backup.BackupRefused as refusal:
+    except BackupRefused as refusal:
         raise _refused(refusal) from None
 
 
@@ -204,4 +255,13 @@ COLUMNS = [
     Column[BackupRow]("CREATED", lambda r: when(r.created), wide=True),
     Column[BackupRow]("INCARNATION", lambda r: r.incarnation, wide=True),
     Column[BackupRow]("REASON", lambda r: r.broken, wide=True),
+]
+
+LOST_COLUMNS = [
+    Column[LostRow]("JOB", lambda r: str(r.job), right=True),
+    Column[LostRow]("ATTEMPT", lambda r: str(r.attempt), right=True),
+    Column[LostRow]("USER", lambda r: r.user),
+    Column[LostRow]("NODES", lambda r: ",".join(r.nodes)),
+    Column[LostRow]("BEGAN", lambda r: when(r.began)),
+    Column[LostRow]("END", lambda r: r.end or "not known"),
 ]

@@ -14,6 +14,8 @@ from ledger.domain.permissions import demand
 from ledger.domain.state import RULES, Ask, Cluster, Outcome, Policy, Token
 from ledger.events import (
     DemandRefused,
+    Event,
+    JobHeld,
     LogRestored,
     MasterStarted,
     MasterStopped,
@@ -34,6 +36,9 @@ POLICY_FIELDS = (
     "output_head_bytes",
     "output_tail_bytes",
 )
+
+JOBS_APART = 100_000
+"""A restored log leaves out at least so many numbers of jobs, and begins at a multiple of it."""
 
 POLICY_BOUNDS = {
     "job_lease_s": (2, 86_400),
@@ -94,11 +99,7 @@ def decide_start(c: Cluster, ask: Ask, cmd: StartMaster) -> Outcome:
     """A reign begins; a log that was restored or imported says so first."""
     restored = []
     if c.incarnation and c.incarnation != cmd.incarnation:
-        restored.append(
-            LogRestored(
-                incarnation=cmd.incarnation, after=c.position, origin_incarnation=c.incarnation
-            )
-        )
+        restored = _restored(c, cmd.incarnation)
     started = MasterStarted(
         incarnation=cmd.incarnation,
         build=cmd.build,
@@ -108,6 +109,30 @@ def decide_start(c: Cluster, ask: Ask, cmd: StartMaster) -> Outcome:
         recovered=cmd.recovered,
     )
     return Outcome([*restored, started])
+
+
+def _restored(c: Cluster, incarnation: str) -> list[Event]:
+    """What a copy of a log begins with. The log may have gone on behind its end: what waits here
+    may have run by then, so every live job is held until an operator has looked."""
+    return [
+        LogRestored(
+            incarnation=incarnation,
+            after=c.position,
+            origin_incarnation=c.incarnation,
+            first_job=(c.next_job // JOBS_APART + 2) * JOBS_APART,
+        ),
+        *(
+            JobHeld(
+                job=job.id,
+                user=job.user,
+                account=job.spec.account,
+                pool=job.spec.pool,
+                kind="admin",
+            )
+            for job in c.jobs.values()
+            if job.hold != "admin"
+        ),
+    ]
 
 
 def decide_stop(c: Cluster, ask: Ask, cmd: StopMaster) -> Outcome:
@@ -167,8 +192,9 @@ def evolve_stopped(c: Cluster, r: Recorded, e: MasterStopped) -> None:
 
 
 def evolve_restored(c: Cluster, r: Recorded, e: LogRestored) -> None:
-    """The log is another copy now."""
+    """The log is another copy now, and counts its jobs from further on."""
     c.incarnation = e.incarnation
+    c.next_job = max(c.next_job, e.first_job)
 
 
 def evolve_nothing(c: Cluster, r: Recorded, e: ProjectionSkipped | DemandRefused) -> None:

@@ -97,11 +97,16 @@ class MasterStopped(Event, frozen=True, kw_only=True):
 
 @event("log.restored.v1", "master")
 class LogRestored(Event, frozen=True, kw_only=True):
-    """This log was restored or imported: a new incarnation goes on from position `after`."""
+    """This log was restored or imported: a new incarnation goes on from position `after`.
+
+    New jobs are counted from `first_job` on, so that none gets the number of a job that the log
+    had behind `after` before it was lost.
+    """
 
     incarnation: str
     after: int
     origin_incarnation: str = ""
+    first_job: int = 0
 
     @property
     def stream(self) -> str:

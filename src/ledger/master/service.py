@@ -13,7 +13,7 @@ from ledger.master.reader import LogReader
 from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand
 from ledger.projection.reader import Reader
-from ledger.store.backup import Freshness, freshness
+from ledger.store.shelf import Freshness, freshness
 
 
 class Bells:

@@ -116,6 +116,7 @@ def _shown(place: str) -> str:
 
 
 def sync_directory(directory: Path) -> None:
+    """Have the names in a directory on disk when this returns. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
