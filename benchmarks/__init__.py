@@ -1,0 +1,1 @@
+"""What the ledger's parts can do, each measured against a baseline in the same run."""

@@ -1,0 +1,106 @@
+"""Figures beside their targets: one line each, with how busy the machine was."""
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HEADINGS = ("row", "what", "database", "measured", "target", "baseline", "ratio", "met", "load")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a figure has to reach: `at_least`, or else stay under, `value`."""
+
+    value: float
+    at_least: bool = True
+
+    def met(self, figure: float) -> bool:
+        """Does the figure keep it?"""
+        return figure >= self.value if self.at_least else figure <= self.value
+
+    def text(self, unit: str = "") -> str:
+        """As it is written in the table."""
+        return f"{'≥' if self.at_least else '≤'} {number(self.value)}{unit}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measurement: the median of `values`, and of the baseline's, taken turn about.
+
+    The ratio is the median of the ratios of each turn: both halves of a turn had the same machine.
+    `target` bounds the figure itself, `ratio_target` the ratio.
+    """
+
+    row: str
+    what: str
+    database: str
+    values: Sequence[float]
+    unit: str
+    target: Bound | None = None
+    baseline: str = ""
+    baselines: Sequence[float] = ()
+    ratio_target: Bound | None = None
+    load: float = 0.0
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return statistics.median(self.values)
+
+    @property
+    def ratio(self) -> float | None:
+        """How the figure compares with its baseline; None without one."""
+        if not self.baselines:
+            return None
+        pairs = zip(self.values, self.baselines, strict=True)
+        return statistics.median(value / base for value, base in pairs)
+
+    @property
+    def met(self) -> str:
+        """Are the targets kept: of the figure, and of the ratio? A dash where there is none."""
+        words = []
+        if self.target is not None:
+            words.append("yes" if self.target.met(self.value) else "NO")
+        if self.ratio_target is not None:
+            kept = self.ratio is not None and self.ratio_target.met(self.ratio)
+            words.append("ratio yes" if kept else "ratio NO")
+        return ", ".join(words) or "–"
+
+    def cells(self) -> tuple[str, ...]:
+        """The line of the table, in the order of `HEADINGS`."""
+        base = ratio = ""
+        if self.ratio is not None:
+            base = f"{self.baseline}: {number(statistics.median(self.baselines))}{self.unit}"
+            ratio = f"{self.ratio:.2f}"
+        if self.ratio_target is not None:
+            ratio += f" ({self.ratio_target.text()})"
+        return (
+            self.row,
+            self.what,
+            self.database,
+            number(self.value) + self.unit,
+            self.target.text(self.unit) if self.target is not None else "",
+            base or self.baseline,
+            ratio,
+            self.met,
+            f"{self.load:.1f}",
+        )
+
+
+def number(value: float) -> str:
+    """Three or four figures, thousands apart."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """All of them as a Markdown table."""
+    rows = [HEADINGS, ("---",) * len(HEADINGS), *(figure.cells() for figure in figures)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def busy() -> float:
+    """The load average of the last minute."""
+    return os.getloadavg()[0]
