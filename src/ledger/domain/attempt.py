@@ -7,7 +7,7 @@ agent has killed what may be restarted. What may not be restarted is never place
 
 from ledger.commands import GiveUp, Place, ReportEnded, ReportStarted
 from ledger.domain.errors import StaleProposal
-from ledger.domain.job import About, finish, queue
+from ledger.domain.job import About, finish, queue, unqueue
 from ledger.domain.state import (
     SETTLED_REMEMBERED,
     Ask,
@@ -290,7 +290,7 @@ def evolve_placed(c: Cluster, r: Recorded, e: AttemptPlaced) -> None:
     job.attempt = Attempt(e.attempt, e.nodes, e.placed_at, restartable=e.restartable)
     job.attempts = e.attempt
     c.running.add(job.id)
-    c.waiting.get(job.spec.pool, {}).pop(job.id, None)
+    unqueue(c, job)
     for name in e.nodes:
         if (node := c.nodes.get(name)) is not None:
             node.attempts.add((e.job, e.attempt))

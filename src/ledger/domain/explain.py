@@ -55,7 +55,8 @@ class Heads:
         found = self._pools.get(name)
         if found is None:
             pool = pool_view(self._cluster, name)
-            ready = (w for w in sorted(pool.waiting) if w.begin_at <= self._now)
+            queue = (pool.waiting[job_id] for job_id in sorted(pool.waiting))
+            ready = (w for w in queue if w.begin_at <= self._now)
             head = next((w.job for w in ready if could_ever(w, pool)), 0)
             found = self._pools[name] = (pool, head)
         return found

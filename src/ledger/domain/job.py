@@ -253,8 +253,16 @@ def queue(c: Cluster, job: Job) -> None:
             frozenset(job.avoid),
             spec.begin_at,
         )
+        if spec.begin_at:
+            c.begins[job.id] = spec.begin_at
     else:
-        pool.pop(job.id, None)
+        unqueue(c, job)
+
+
+def unqueue(c: Cluster, job: Job) -> None:
+    """Take a job from among those that wait for nodes or time, if it is there."""
+    c.waiting.get(job.spec.pool, {}).pop(job.id, None)
+    c.begins.pop(job.id, None)
 
 
 def evolve_held(c: Cluster, r: Recorded, e: JobHeld) -> None:
@@ -308,7 +316,7 @@ def evolve_ended(c: Cluster, r: Recorded, e: JobEnded) -> None:
 def finish(c: Cluster, job: Job, state: JobState, at: int) -> None:
     """Forget a job but for its outcome; let go what waited for it; age its key."""
     del c.jobs[job.id]
-    c.waiting.get(job.spec.pool, {}).pop(job.id, None)
+    unqueue(c, job)
     c.running.discard(job.id)
     c.ended[job.id] = END_CODES.get(state, END_CODES["failed"])
     left = c.per_user[job.user] - 1

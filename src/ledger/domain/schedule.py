@@ -8,6 +8,7 @@ The view is a copy: making the plan may take its time in another thread while th
 proposal is decided again against the state of then.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ledger.commands import Place
@@ -28,25 +29,31 @@ class NodeView(NamedTuple):
 
 
 class PoolView(NamedTuple):
-    """One pool: all its nodes, and all jobs that only nodes or time keep waiting."""
+    """One pool: all its nodes, and by their ids all jobs that only nodes or time keep waiting."""
 
     name: str
     nodes: tuple[NodeView, ...]
-    waiting: tuple[Waiting, ...]
+    waiting: Mapping[int, Waiting]
 
 
 class View(NamedTuple):
-    """What a plan is made from: the state at `position`, without anything that can change."""
+    """What a plan is made from: the state at `position`, without anything that can change.
+
+    `pools` are those with a free node, and `wake_at` when the next job that waits for a time may
+    begin (µs, 0: none).
+    """
 
     position: int
     now: int
     policy: int
+    wake_at: int
     pools: tuple[PoolView, ...]
 
 
 class Plan(NamedTuple):
-    """`places` in order; `heads`: the job each pool waits for; `wake_at`: when a job that waits
-    for a time may begin (µs, 0: none); `looked_at`: how many jobs were considered."""
+    """`places` in order; `heads`: the job that each pool with free nodes waits for; `wake_at`: when
+    a job that waits for a time may begin (µs, 0: none); `looked_at`: how many jobs were considered.
+    """
 
     view: int
     now: int
@@ -57,9 +64,18 @@ class Plan(NamedTuple):
 
 
 def view(c: Cluster, now: int) -> View:
-    """Copy what a plan needs. Costs a reference a waiting job and a tuple a node."""
-    pools = [pool_view(c, name) for name in sorted(c.waiting) if c.waiting[name]]
-    return View(c.position, now, c.policy.number, tuple(pools))
+    """Copy what a plan needs: pools that have a free node, for in no other can a job start.
+
+    So under 100,000 waiting jobs a pass costs nothing while all nodes are busy, and a reference a
+    job where one is free.
+    """
+    pools = [
+        pool_view(c, name)
+        for name in sorted(c.waiting)
+        if c.waiting[name] and any(c.nodes[n].free for n in c.pools.get(name, ()))
+    ]
+    wake_at = min((at for at in c.begins.values() if at > now), default=0)
+    return View(c.position, now, c.policy.number, wake_at, tuple(pools))
 
 
 def pool_view(c: Cluster, name: str) -> PoolView:
@@ -68,32 +84,29 @@ def pool_view(c: Cluster, name: str) -> PoolView:
         NodeView(n, c.nodes[n].features, c.nodes[n].serves, c.nodes[n].free)
         for n in sorted(c.pools.get(name, ()))
     )
-    return PoolView(name, nodes, tuple(c.waiting.get(name, {}).values()))
+    return PoolView(name, nodes, c.waiting.get(name, {}).copy())
 
 
 def plan(v: View) -> Plan:
     """Who starts where, now."""
     places: list[Place] = []
     heads: dict[str, int] = {}
-    wakes: list[int] = []
     looked_at = 0
     for pool in v.pools:
-        looked_at += _plan_pool(v, pool, places, heads, wakes)
-    return Plan(v.position, v.now, tuple(places), heads, min(wakes, default=0), looked_at)
+        looked_at += _plan_pool(v, pool, places, heads)
+    return Plan(v.position, v.now, tuple(places), heads, v.wake_at, looked_at)
 
 
-def _plan_pool(
-    v: View, pool: PoolView, places: list[Place], heads: dict[str, int], wakes: list[int]
-) -> int:
+def _plan_pool(v: View, pool: PoolView, places: list[Place], heads: dict[str, int]) -> int:
     free = sorted(
         (n for n in pool.nodes if n.free), key=lambda n: (len(n.features), natural(n.name))
     )
     queue = sorted(pool.waiting)
     passed: list[int] = []
     passed_count = 0
-    for rank, job in enumerate(queue, 1):
+    for rank, job_id in enumerate(queue, 1):
+        job = pool.waiting[job_id]
         if job.begin_at > v.now:
-            wakes.append(job.begin_at)
             continue
         fit = [n for n in free if suits(job, n)] if job.features or job.exclude else free
         fit = _without_avoided(job, fit, pool)
@@ -116,7 +129,6 @@ def _plan_pool(
             )
         elif could_ever(job, pool):
             heads[pool.name] = job.job
-            wakes.extend(w.begin_at for w in queue[rank:] if w.begin_at > v.now)
             return rank
         else:
             passed_count += 1

@@ -206,6 +206,7 @@ class Token:
 class Cluster:
     """The fold: all that the master decides from. Changed by `cluster.evolve` alone.
 
+    `begins`: when those waiting jobs may begin that asked for a time.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
     """
 
@@ -220,6 +221,7 @@ class Cluster:
     policy: Policy = field(default_factory=Policy)
     jobs: dict[int, Job] = field(default_factory=dict)
     waiting: dict[str, dict[int, Waiting]] = field(default_factory=dict)
+    begins: dict[int, int] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
     ended: bytearray = field(default_factory=lambda: bytearray(1))
     dependents: dict[int, set[int]] = field(default_factory=dict)
