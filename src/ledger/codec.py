@@ -62,6 +62,11 @@ class Codec:
         self._types = {name: Stored[cls] for name, cls in registry.items()}  # type: ignore[valid-type]
         self._decoders = {n: msgspec.json.Decoder(stored) for n, stored in self._types.items()}
         self._upcasters = dict(UPCASTERS if upcasters is None else upcasters)
+        self._current = {
+            name: decoder.decode
+            for name, decoder in self._decoders.items()
+            if name not in self._upcasters
+        }
 
     def encode(self, event: Event, envelope: Envelope) -> bytes:
         """The bytes of an event, proved readable: decoded back and compared before they are used.
@@ -82,12 +87,9 @@ class Codec:
 
     def decode(self, name: str, data: bytes) -> Decoded:
         """The event stored under `name`. Raises `UnknownEvent` or `BrokenEvent`."""
-        decoder = self._decoders.get(name)
+        decode = self._current.get(name)
         try:
-            if decoder is not None and name not in self._upcasters:
-                stored = decoder.decode(data)
-            else:
-                stored = self._decode_old(name, data)
+            stored = self._decode_old(name, data) if decode is None else decode(data)
         except msgspec.MsgspecError as error:
             raise BrokenEvent(f"the stored bytes of a {name} can't be read: {error}") from error
         return Decoded(stored.event, Envelope(by=stored.by, via=stored.via, request=stored.request))

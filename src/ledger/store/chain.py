@@ -17,6 +17,7 @@ how many events a stream has. `docs/reference/log.md` has a test vector.
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -66,6 +67,8 @@ EMPTY = Head(0, 0, NO_HASH, 0, 0)
 
 _decode_header = msgspec.json.Decoder(CommitHeader).decode
 _encode = msgspec.json.Encoder().encode
+_u32 = struct.Struct(">I").pack
+_u64 = struct.Struct(">Q").pack
 
 
 def decode_header(data: bytes) -> CommitHeader:
@@ -75,11 +78,11 @@ def decode_header(data: bytes) -> CommitHeader:
 
 def commit_hash(header: bytes, n: int, prev: str, events: Iterable[Row]) -> str:
     """The hash of a commit, from its header's JSON without `hash` and its events' rows."""
-    digest = sha256(bytes.fromhex(prev))
-    digest.update(_framed(COMMIT_STREAM, n, COMMIT_NAME, header))
+    parts = [bytes.fromhex(prev)]
+    _frame(parts, COMMIT_STREAM, n, COMMIT_NAME, header)
     for _, stream, version, name, data in events:
-        digest.update(_framed(stream, version, name, data))
-    return digest.hexdigest()
+        _frame(parts, stream, version, name, data)
+    return sha256(b"".join(parts)).hexdigest()
 
 
 def hashed_part(data: bytes) -> bytes:
@@ -104,15 +107,13 @@ def seal(head: Head, at: int, epoch: int, events: list[Row]) -> tuple[Row, Head]
     return row, Head(first + len(events), n, digest, at, epoch)
 
 
-def _framed(stream: str, version: int, name: str, data: bytes) -> bytes:
-    s, n = stream.encode(), name.encode()
-    return b"".join(
-        (
-            struct.pack(">I", len(s)),
-            s,
-            struct.pack(">QI", version, len(n)),
-            n,
-            struct.pack(">I", len(data)),
-            data,
-        )
-    )
+def _frame(parts: list[bytes], stream: str, version: int, name: str, data: bytes) -> None:
+    s = stream.encode()
+    parts += (_u32(len(s)), s, _u64(version), _framed_name(name), _u32(len(data)), data)
+
+
+@lru_cache(256)
+def _framed_name(name: str) -> bytes:
+    """There are few names, and each event has one."""
+    n = name.encode()
+    return _u32(len(n)) + n
