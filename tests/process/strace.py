@@ -69,7 +69,7 @@ class Tracer:
     def __init__(self, pid: int, point: Point, name: str, log: Path) -> None:
         assert STRACE is not None
         self._point, self._log = point, log
-        calls = ",".join(sorted({point.call, "pwrite64", "fsync", "sendto"}))
+        calls = ",".join(sorted({point.call, "pwrite64", "fsync", "sendto", "write"}))
         on = ["-P", point.path] if point.path else []
         hit = f"inject={point.call}:signal={name}:when={point.ordinal}"
         follow = [] if point.loop else ["-f"]

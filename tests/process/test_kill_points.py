@@ -34,16 +34,16 @@ class Died(NamedTuple):
 def points(database: str, log: str, *, full: bool) -> list[Point]:
     """The points of a database: what the master calls to store, to hear and to answer.
 
-    No two have the same call and ordinal: of `sendto`, the loop has those from 21 on; on `log.db`,
+    No two have the same call and ordinal: of `write`, the loop has those from 21 on; on `log.db`,
     to which SQLite writes back its journal, are those that the journal itself leaves.
     """
     wanted: dict[str, tuple[range, tuple[int, ...]]]
     if database == "sqlite":
         wanted = {
-            "sendto": (range(1, 13), (1, 2, 5)),
+            "write": (range(1, 13), (1, 2, 5)),
             "pwrite64": (range(1, 17), (2, 7)),
             "fsync": (range(2, 14), (2, 4)),
-            "recvfrom": (range(1, 7), (3,)),
+            "read": (range(1, 7), (3,)),
         }
         back = [Point("pwrite64", k, log) for k in range(17, 23)] + [Point("fsync", 1, log)]
         few_back = back[:1]
@@ -57,12 +57,12 @@ def points(database: str, log: str, *, full: bool) -> list[Point]:
     chosen = [
         Point(call, k) for call, (all_of, few) in wanted.items() for k in (all_of if full else few)
     ]
-    chosen += [Point("epoll_wait", k, loop=True) for k in (range(1, 7) if full else (3,))]
+    chosen += [Point("epoll_pwait", k, loop=True) for k in (range(1, 7) if full else (3,))]
     replies = range(21, 121 - len(chosen) - len(back)) if full else range(21, 33, 2)
     return [
         *chosen,
         *(back if full else few_back),
-        *(Point("sendto", k, loop=True) for k in replies),
+        *(Point("write", k, loop=True) for k in replies),
     ]
 
 

@@ -248,15 +248,19 @@ def queue(c: Cluster, job: Job) -> None:
             job.user,
             spec.nodes,
             job.time_limit_s,
-            frozenset(spec.features),
-            frozenset(spec.exclude),
-            frozenset(job.avoid),
+            frozenset(spec.features) if spec.features else NONE,
+            frozenset(spec.exclude) if spec.exclude else NONE,
+            frozenset(job.avoid) if job.avoid else NONE,
             spec.begin_at,
         )
         if spec.begin_at:
             c.begins[job.id] = spec.begin_at
     else:
         unqueue(c, job)
+
+
+NONE: frozenset[str] = frozenset()
+"""One for all: each would take 216 bytes, and nearly every waiting job has three."""
 
 
 def unqueue(c: Cluster, job: Job) -> None:

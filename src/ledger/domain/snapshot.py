@@ -4,6 +4,7 @@ The same state gives the same bytes, whatever order sets and dictionaries were f
 equal descriptions (an array's tasks) share one after loading.
 """
 
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
@@ -94,7 +95,7 @@ def from_bytes(data: bytes) -> Cluster:
         c.nodes[node.name] = node
         c.pools.setdefault(node.pool, set()).add(node.name)
     idle = [(key.ended_at, name) for name, key in c.keys.items() if key.live == 0]
-    c.idle_keys = {name: ended_at for ended_at, name in sorted(idle)}
+    c.idle_keys = OrderedDict((name, ended_at) for ended_at, name in sorted(idle))
     for place, job in s.jobs:
         job.spec = s.specs[place]
         c.jobs[job.id] = job

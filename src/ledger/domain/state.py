@@ -4,6 +4,7 @@ Only live things are here. A job that has ended leaves one byte behind (its outc
 that a dependency on it can be judged; nothing else grows with the number of finished jobs.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -207,6 +208,7 @@ class Cluster:
     """The fold: all that the master decides from. Changed by `cluster.evolve` alone.
 
     `begins`: when those waiting jobs may begin that asked for a time.
+    `idle_keys` are ordered by age: a plain dict is slow to find its first once many are gone.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
     """
 
@@ -227,7 +229,7 @@ class Cluster:
     dependents: dict[int, set[int]] = field(default_factory=dict)
     per_user: dict[str, int] = field(default_factory=dict)
     keys: dict[tuple[str, str], Key] = field(default_factory=dict)
-    idle_keys: dict[tuple[str, str], int] = field(default_factory=dict)
+    idle_keys: OrderedDict[tuple[str, str], int] = field(default_factory=OrderedDict)
     nodes: dict[str, Node] = field(default_factory=dict)
     pools: dict[str, set[str]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)

@@ -8,6 +8,8 @@ import hashlib
 import pwd
 import re
 import secrets
+import time
+from functools import lru_cache
 from typing import NamedTuple
 
 from ledger.commands import Subject
@@ -16,6 +18,9 @@ from ledger.domain.state import Cluster
 
 RESERVED = frozenset({"system"})
 """Names nobody may have: events that we cause ourselves are `by` them."""
+
+ACCOUNT_S = 5
+"""An account's name is looked up again after so long."""
 
 _TOKEN = re.compile(r"^jl_[0-9a-f]{12}_[A-Za-z0-9_-]{43}$")
 
@@ -60,10 +65,16 @@ def expiry(c: Cluster, secret: str) -> int:
     return token.expires_at if token is not None else 0
 
 
+@lru_cache(1024)
+def _account(uid: int, _span: int) -> str:
+    """The name of an account. Looking it up opens a file, or asks a directory."""
+    return pwd.getpwuid(uid).pw_name
+
+
 def by_peer(uid: int, operator_uids: frozenset[int]) -> Subject:
     """The subject at the other end of the Unix socket: an account of this machine."""
     try:
-        name = pwd.getpwuid(uid).pw_name
+        name = _account(uid, int(time.monotonic() / ACCOUNT_S))
     except KeyError:
         raise Unauthenticated(f"The uid {uid} has no account on the master's machine.") from None
     if name in RESERVED:

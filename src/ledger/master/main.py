@@ -15,9 +15,11 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import structlog
+import uvloop
 
 from ledger import __version__
 from ledger.commands import SYSTEM, SetPolicy, StartMaster, StopMaster
@@ -44,6 +46,9 @@ logger = structlog.get_logger("master")
 FAILED = 70
 CHECKPOINT_EVERY = 200_000
 """Events between two checkpoints that are written while the master reigns."""
+
+GC_THRESHOLDS = (10_000, 20, 1_000_000)
+"""Young garbage is collected as usual; the old every minute, by `_keep_house` alone."""
 
 Serve = Callable[[Service, asyncio.Event], Coroutine[None, None, None]]
 
@@ -78,7 +83,7 @@ def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None
     try:
         log = open_log(settings.data, settings.database_url, write=True, create=True)
         try:
-            return asyncio.run(Reign(settings, lead, log, die, say).run(serve))
+            return uvloop.run(Reign(settings, lead, log, die, say).run(serve))
         finally:
             log.close()
     finally:
@@ -212,8 +217,7 @@ class Reign:
             asyncio.ensure_future(ticker.run()),
             asyncio.ensure_future(self._keep_house(running)),
         ]
-        gc.collect()
-        gc.freeze()
+        _spare_garbage_collector(everything=True)
         service.running = running
         self._say(_sentence(report, master.epoch))
         for warning in service.warnings:
@@ -231,8 +235,9 @@ class Reign:
     async def _keep_house(self, running: Running) -> None:
         """Checkpoints and expired output, out of the way of everything else."""
         last = running.master.head.position
-        while True:
+        for minute in count(1):
             await asyncio.sleep(60)
+            _spare_garbage_collector(everything=minute % 60 == 0)
             await asyncio.to_thread(running.outputs.expire)
             cluster = await running.master.settled()
             if running.master.head.position - last >= CHECKPOINT_EVERY:
@@ -250,6 +255,19 @@ class Reign:
         await workers[0]
         if not master.failed:
             save(self._checkpoints, master.head, await master.settled())
+
+
+def _spare_garbage_collector(*, everything: bool) -> None:
+    """Collect what became garbage lately, or all of it, and then look at what is left no more.
+
+    Left to itself, Python would go through all jobs again and again while many are submitted: a
+    tenth of a second, and more with every job, in which nobody is answered.
+    """
+    gc.set_threshold(*GC_THRESHOLDS)
+    if everything:
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _sentence(report: dict[str, int], epoch: int) -> str:
