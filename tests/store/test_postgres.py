@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from ledger.store.chain import Row
 from ledger.store.log import AppendFailed, Draft, Fenced, LogUnavailable
-from ledger.store.postgres import PostgresLog
+from ledger.store.postgres import CHUNK_BYTES, CHUNK_ROWS, PostgresLog, chunks
 from ledger.store.session import LOCK_TIMEOUT_S
 from ledger.store.verify import verify
 from places import draft, fresh_database, job_held
@@ -217,10 +217,17 @@ def test_a_log_in_a_schema_of_its_own(pg_url: str) -> None:
 
 def test_large_batches_go_through(url: str) -> None:
     wide = [job_held(i, user="x" * 400_000) for i in range(8)]
-    many = [job_held(i) for i in range(2001)]
+    many = [job_held(i) for i in range(2 * CHUNK_ROWS + 1)]
     with closing(PostgresLog(url, write=True)) as log:
         log.append([draft(*wide), draft(*many)])
         assert sum(1 for _ in log.read()) == len(wide) + len(many)
+
+
+def test_chunks_are_bounded_in_rows_and_bytes() -> None:
+    rows = [Row(i, "s", i, "n", b"x" * size) for i, size in enumerate([1, CHUNK_BYTES, 1, 2])]
+    assert [len(chunk) for chunk in chunks(rows)] == [1, 1, 2]
+    assert [len(chunk) for chunk in chunks(rows[:1] * (CHUNK_ROWS + 1))] == [CHUNK_ROWS, 1]
+    assert list(chunks([])) == []
 
 
 def test_a_waiting_writer_gives_up_after_the_lock_timeout(url: str) -> None:

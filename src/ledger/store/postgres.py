@@ -1,8 +1,9 @@
 """The log in PostgreSQL: one writer behind a table lock, no wait without an end."""
 
 import select
+import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import close, pipe, write
 from threading import Lock, Thread
 from typing import Any
@@ -11,6 +12,8 @@ import psycopg
 from eventsourcing import postgres as library
 from eventsourcing.persistence import StoredEvent
 from psycopg import Connection, Cursor
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -21,7 +24,11 @@ from ledger.store.log import AppendFailed, Fenced, LogUnavailable, StorageFull
 from ledger.store.session import connect, parameters
 from ledger.store.stored import LAST_HEADER, StoredLog
 
-COLUMN_TYPES = ("int8", "text", "int8", "text", "bytea")
+INT8, BYTEA, TEXT = 20, 17, 25
+"""PostgreSQL's numbers of its types."""
+_size = struct.Struct(">i").pack
+CHUNK_ROWS = 1000
+CHUNK_BYTES = 1 << 20
 RESOLVE_S = 10.0
 """How long an append may look for what became of a commit whose answer was lost."""
 RETRY_S = 0.1
@@ -49,7 +56,7 @@ class Datastore(library.PostgresDatastore):
         self.pool.kwargs = {**parameters(url), "row_factory": dict_row}
 
     def register_type_adapters(self) -> None:
-        """None: rows are inserted as plain columns."""
+        """None: rows are inserted as plain arrays."""
 
 
 class PostgresRecorder(library.PostgresApplicationRecorder):
@@ -65,18 +72,29 @@ class PostgresRecorder(library.PostgresApplicationRecorder):
         if datastore.enable_db_functions:
             raise ValueError("POSTGRES_ENABLE_DB_FUNCTIONS loses events: turn it off")
         self.sql_create_statements: list[Composed] = []
-        self._copy_rows = SQL(
-            "COPY {schema}.{table} "
-            "(notification_id, originator_id, originator_version, topic, state) "
-            "FROM STDIN (FORMAT BINARY)"
+        self._insert_rows = SQL(
+            "INSERT INTO {schema}.{table} "
+            "(notification_id, originator_id, originator_version, topic, state) SELECT * FROM "
+            "unnest(%b::bigint[], %b::text[], %b::bigint[], %b::text[], %b::bytea[])"
         ).format(schema=Identifier(datastore.schema), table=Identifier(events_table_name))
 
     def insert_rows(self, cursor: Cursor[Any], rows: Sequence[Row]) -> None:
-        """Insert rows at the positions they carry, by binary COPY: four times as fast as arrays."""
-        with cursor.copy(self._copy_rows) as copy:
-            copy.set_types(COLUMN_TYPES)
-            for row in rows:
-                copy.write_row(row)
+        """Insert rows at the positions they carry, some at a time, never in pipeline mode.
+
+        COPY would be as fast, but a writer that froze in it would keep the append lock for ever:
+        no timeout of the server ends a session that waits for the data of a COPY.
+        """
+        cursor.adapters.register_dumper(Packed, PackedDumper)
+        for chunk in chunks(rows):
+            positions, streams, versions, names, states = zip(*chunk, strict=True)
+            packed = (
+                _numbers(positions),
+                _texts(TEXT, [stream.encode() for stream in streams]),
+                _numbers(versions),
+                _texts(TEXT, [name.encode() for name in names]),
+                _texts(BYTEA, states),
+            )
+            cursor.execute(self._insert_rows, packed)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Insert events behind the last one, in one transaction; their positions."""
@@ -92,6 +110,45 @@ class PostgresRecorder(library.PostgresApplicationRecorder):
             ]
             self.insert_rows(cursor, rows)
         return [row.position for row in rows]
+
+
+class Packed(bytes):
+    """An array in PostgreSQL's binary form; its type is what the statement says it is."""
+
+
+class PackedDumper(Dumper):
+    """Sends a `Packed` as it is. psycopg's own arrays take four times as long as the insertion."""
+
+    format = Format.BINARY
+
+    def dump(self, obj: Packed) -> bytes:
+        """The bytes."""
+        return obj
+
+
+def _numbers(values: Sequence[int]) -> Packed:
+    n = len(values)
+    sized = [part for value in values for part in (8, value)]
+    return Packed(struct.pack(f">5i{'iq' * n}", 1, 0, INT8, n, 1, *sized))
+
+
+def _texts(kind: int, values: Sequence[bytes]) -> Packed:
+    parts = [struct.pack(">5i", 1, 0, kind, len(values), 1)]
+    for value in values:
+        parts += (_size(len(value)), value)
+    return Packed(b"".join(parts))
+
+
+def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Rows in pieces of at most 1,000 and, but for a single larger row, a megabyte."""
+    start = size = 0
+    for index, row in enumerate(rows):
+        if index > start and (index - start == CHUNK_ROWS or size + len(row.data) > CHUNK_BYTES):
+            yield rows[start:index]
+            start, size = index, 0
+        size += len(row.data)
+    if start < len(rows):
+        yield rows[start:]
 
 
 class PostgresLog(StoredLog):
