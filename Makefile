@@ -2,7 +2,7 @@
 
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts wheel full mutants docs clean venv
+.PHONY: help demo test check format lint types contracts wheel full mutants bench docs clean venv
 
 help: ## list what one can do here
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -38,6 +38,9 @@ full: venv ## run the tests at full size; figures go to docs/explanation/evidenc
 
 mutants: venv ## seed known bugs in a copy, show which test kills each; some: make mutants ARGS="name"
 	@$(PY) tests/mutants/run.py $(ARGS)
+
+bench: venv ## measure against the targets, each beside its baseline; some: make bench ARGS="3 4 --small"
+	@PYTHONPATH=. $(PY) -m benchmarks $(ARGS)
 
 docs: venv ## write again the pages of docs/reference that are made from the code
 	@$(PY) -m ledger.testing.reference

@@ -84,9 +84,12 @@ def _copy(place: Place, pieces: list[list[Row]]) -> float:
     with psycopg.connect(place.url, autocommit=True) as connection:
         began = time.perf_counter()
         for rows in pieces:
-            with connection.transaction(), connection.cursor() as cursor:
-                with cursor.copy(statement.encode()) as copy:
-                    copy.set_types(["int8", "text", "int8", "text", "bytea"])
-                    for row in rows:
-                        copy.write_row(row)
+            with (
+                connection.transaction(),
+                connection.cursor() as cursor,
+                cursor.copy(statement.encode()) as copy,
+            ):
+                copy.set_types(["int8", "text", "int8", "text", "bytea"])
+                for row in rows:
+                    copy.write_row(row)
         return time.perf_counter() - began

@@ -96,7 +96,9 @@ def _memory(place: Place, waits_from: int) -> Iterator[Figure]:
         (f"memory of a pending job ({jobs:,.0f} of them)", a_job, " bytes", 1536),
         ("memory of a process that replayed that log (most it had)", most, " MB", 400),
     ):
-        yield Figure("–", what, "sqlite", [value], unit, Bound(bound, at_least=False), load=busy())
+        yield Figure(
+            "memory", what, "sqlite", [value], unit, Bound(bound, at_least=False), load=busy()
+        )
 
 
 def _status(field: str) -> int:

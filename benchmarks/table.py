@@ -65,7 +65,7 @@ class Figure:
         if self.ratio_target is not None:
             kept = self.ratio is not None and self.ratio_target.met(self.ratio)
             words.append("ratio yes" if kept else "ratio NO")
-        return ", ".join(words) or "–"
+        return ", ".join(words) or "-"
 
     def cells(self) -> tuple[str, ...]:
         """The line of the table, in the order of `HEADINGS`."""
