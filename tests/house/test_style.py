@@ -26,7 +26,7 @@ def ours() -> Iterator[tuple[str, str, ast.Module]]:
 
 
 def everything() -> Iterator[tuple[str, str, ast.Module]]:
-    places = ("src", "projections", "tests", "scripts", "examples", "alembic")
+    places = ("src", "projections", "tests", "scripts", "examples", "alembic", "benchmarks")
     return modules(*(ROOT / place for place in places))
 
 
