@@ -49,12 +49,14 @@ class Agent:
         lease: Lease | None = None,
         wait_s: float = 20.0,
         tick_s: float = 1.0,
+        rng: random.Random | None = None,
     ) -> None:
         self.identity, self.transport, self.spool = identity, transport, spool
         self.runner, self.uploads = runner, uploads
         self.lease = lease or Lease()
         self.lease_s = 0.0
         self.longest_wait_s, self.tick_s = wait_s, tick_s
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, hides nothing
         self.have: dict[Key, Local] = {}
         self.changed = asyncio.Event()
         self._log = log.bind(node=identity.name)
@@ -148,7 +150,7 @@ class Agent:
         self._retry_s = min(5.0, max(0.1, self._retry_s * 2))
         say = self._log.error if isinstance(error, Rejected) else self._log.warning
         say("sync_failed", error=str(error) or "no answer in time", retry_s=self._retry_s)
-        await asyncio.sleep(random.uniform(0.5, 1.0) * self._retry_s)  # noqa: S311
+        await asyncio.sleep(self._rng.uniform(0.5, 1.0) * self._retry_s)
 
     async def _pace(self, progress: bool, took_s: float) -> None:
         """Don't spin on a master that answers at once, though there is nothing for us to do."""

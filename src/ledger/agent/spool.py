@@ -126,7 +126,8 @@ class Memory:
     For one thread. Whoever overrides `_write` makes a record last before it is applied.
     """
 
-    def __init__(self, now: Callable[[], int] = wall_us) -> None:
+    def __init__(self, now: Callable[[], int] = wall_us, made: str = "") -> None:
+        """`made`: the id of a new spool; a random one if it is not given."""
         self.now = now
         self.id = ""
         self.seen = Seen()
@@ -138,7 +139,7 @@ class Memory:
         self._reports: dict[int, _Reported] = {}
         self._unacked: set[int] = set()
         self._forgotten: set[Key] = set()
-        self._apply(_Made(id=secrets.token_hex(16), at=now()))
+        self._apply(_Made(id=made or secrets.token_hex(16), at=now()))
 
     # what it knows
 

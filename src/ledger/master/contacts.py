@@ -67,7 +67,7 @@ class Contacts:
 
     def wake(self, nodes: set[str]) -> None:
         """Let the polls of these nodes look at their orders again."""
-        for name in nodes:
+        for name in sorted(nodes):  # in one order, whatever the hash seed
             if (heard := self._heard.get(name)) is not None:
                 heard.wake.set()
 

@@ -21,19 +21,16 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from ledger import __version__
-from ledger.commands import SYSTEM, SetPolicy, StartMaster, StopMaster
+from ledger.commands import SYSTEM, StopMaster
 from ledger.domain.errors import Refusal
 from ledger.domain.state import Cluster
 from ledger.master.clock import Clock
-from ledger.master.contacts import Contacts
-from ledger.master.loop import Master, Once
+from ledger.master.core import Core
+from ledger.master.loop import Once
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Recovered, recover, save
-from ledger.master.service import Bells, Running, Service
-from ledger.master.texts import Texts
-from ledger.master.timers import Planner, RefusedDemand, Ticker
+from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
 from ledger.settings import keep_private
@@ -172,32 +169,15 @@ class Reign:
         self, service: Service, recovered: Recovered
     ) -> tuple[Running, list["asyncio.Task[None]"]]:
         now = self.clock(self._log.head().at)
-        master = Master(self._log, recovered.cluster, now, self._refold, self._die)
         reader = LogReader(
             partial(open_log, self._settings.data, self._settings.database_url, write=False)
         )
-        texts = Texts(reader)
-        contacts = Contacts(master, texts, self._lead.fresh)
-        planner = Planner(master)
-        refused = RefusedDemand()
-        bells = Bells()
-        master.listen(bells.heard)
-        master.listen(contacts.heard)
-        workers = [asyncio.ensure_future(master.run())]
-        report = recovered.report()
-        self._lead.reign(master.epoch)
-        await master.ask_one(
-            SYSTEM,
-            StartMaster(
-                incarnation=self._log.incarnation,
-                build=__version__,
-                durability="full",
-                accept_clock=self._settings.accept_clock,
-                recovered=report,
-            ),
+        core = Core(self._log, recovered, now, self._refold, self._die, reader, self._lead.fresh)
+        self._lead.reign(core.master.epoch)
+        workers = await core.begin(
+            accept_clock=self._settings.accept_clock, job_lease_s=self._settings.job_lease_s
         )
-        if self._settings.job_lease_s is not None:
-            await master.ask_one(SYSTEM, SetPolicy(job_lease_s=self._settings.job_lease_s))
+        report = recovered.report()
         outputs = Outputs(self._settings.data / "output")
         found = discover()
         service.warnings += recovered.set_aside
@@ -209,20 +189,24 @@ class Reign:
             )
         history = Reader(found.projections, self._settings.data, self._settings.database_url)
         running = Running(
-            master, contacts, texts, planner, refused, reader, history, outputs, bells, report
+            core.master,
+            core.contacts,
+            core.texts,
+            core.planner,
+            core.refused,
+            reader,
+            history,
+            outputs,
+            core.bells,
+            report,
         )
-        ticker = Ticker(master, contacts, planner, refused)
-        workers += [
-            asyncio.ensure_future(planner.run()),
-            asyncio.ensure_future(ticker.run()),
-            asyncio.ensure_future(self._keep_house(running)),
-        ]
+        workers.append(asyncio.ensure_future(self._keep_house(running)))
         _spare_garbage_collector(everything=True)
         service.running = running
-        self._say(_sentence(report, master.epoch))
+        self._say(_sentence(report, core.master.epoch))
         for warning in service.warnings:
             self._say(f"Warning: {warning}.")
-        logger.info("this master reigns", epoch=master.epoch, **report)
+        logger.info("this master reigns", epoch=core.master.epoch, **report)
         return running, workers
 
     def _refold(self) -> Cluster:

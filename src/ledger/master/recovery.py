@@ -57,13 +57,18 @@ class Recovered:
         }
 
 
-def recover(log: Log, checkpoints: Path | None, progress: Progress | None = None) -> Recovered:
+def recover(
+    log: Log,
+    checkpoints: Path | None,
+    progress: Progress | None = None,
+    steady_ns: Callable[[], int] = time.monotonic_ns,
+) -> Recovered:
     """Fold the log to its head. The garbage collector rests meanwhile.
 
     Raises `LogCorrupt`, `UnknownEvent` or `BrokenEvent` where the log can't be believed: a master
     does not start on such a log, and nothing is skipped.
     """
-    began = time.monotonic_ns()
+    began = steady_ns()
     set_aside: list[str] = []
     start, cluster = _from_checkpoint(log, checkpoints, set_aside)
     target = log.head().position
@@ -78,7 +83,7 @@ def recover(log: Log, checkpoints: Path | None, progress: Progress | None = None
                 progress(recorded.position, target)
     finally:
         gc.enable()
-    micros = (time.monotonic_ns() - began) // 1000
+    micros = (steady_ns() - began) // 1000
     clean = cluster.clean_stop
     began_behind = start.position if start else 0
     return Recovered(cluster, began_behind, events, micros, clean, lost, tuple(set_aside))

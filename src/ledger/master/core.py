@@ -1,0 +1,65 @@
+"""The parts of a master that decide, wired together: without API, files, signals or threads of its
+own, so that a real process and a simulated one run the very same."""
+
+import asyncio
+from collections.abc import Callable
+
+from ledger import __version__
+from ledger.commands import SYSTEM, SetPolicy, StartMaster
+from ledger.domain.state import Cluster
+from ledger.master.contacts import Contacts
+from ledger.master.loop import Master
+from ledger.master.reader import LogReader
+from ledger.master.recovery import Recovered
+from ledger.master.service import Bells
+from ledger.master.texts import Texts
+from ledger.master.timers import Planner, RefusedDemand, Ticker
+from ledger.store.log import Log
+
+
+class Core:
+    """A master from its recovery on. `fresh` says whether it may still speak for the log; `die` is
+    told when it has to end; `refold` gives the fold of the durable log again."""
+
+    def __init__(
+        self,
+        log: Log,
+        recovered: Recovered,
+        now: Callable[[], int],
+        refold: Callable[[], Cluster],
+        die: Callable[[str], None],
+        reader: LogReader,
+        fresh: Callable[[], bool],
+    ) -> None:
+        self._recovered = recovered
+        self.master = Master(log, recovered.cluster, now, refold, die)
+        self.texts = Texts(reader)
+        self.contacts = Contacts(self.master, self.texts, fresh)
+        self.planner = Planner(self.master)
+        self.refused = RefusedDemand()
+        self.bells = Bells()
+        self.master.listen(self.bells.heard)
+        self.master.listen(self.contacts.heard)
+        self._ticker = Ticker(self.master, self.contacts, self.planner, self.refused)
+
+    async def begin(
+        self, *, accept_clock: bool = False, job_lease_s: int | None = None
+    ) -> list["asyncio.Task[None]"]:
+        """Begin the reign; its tasks, the writer first.
+
+        `MasterStarted` is durable before anything else is decided, and the policy's lease, if one
+        is given, before any agent is answered.
+        """
+        writer = asyncio.ensure_future(self.master.run())
+        start = StartMaster(
+            incarnation=self.master.log.incarnation,
+            build=__version__,
+            durability="full",
+            accept_clock=accept_clock,
+            recovered=self._recovered.report(),
+        )
+        await self.master.ask_one(SYSTEM, start)
+        if job_lease_s is not None:
+            await self.master.ask_one(SYSTEM, SetPolicy(job_lease_s=job_lease_s))
+        timers = (self.planner.run(), self._ticker.run())
+        return [writer, *map(asyncio.ensure_future, timers)]
