@@ -2,7 +2,7 @@
 
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts wheel full mutants bench docs clean venv
+.PHONY: help demo test check format lint types contracts wheel full faults mutants bench docs clean venv
 
 help: ## list what one can do here
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
@@ -35,6 +35,9 @@ wheel: venv ## build the wheel, install it in an empty place, run it there
 
 full: venv ## run the tests at full size; figures go to docs/explanation/evidence.md
 	@JOBLEDGER_FULL=1 $(PY) -m pytest --timeout=3600 $(ARGS)
+
+faults: venv ## run the tests that try a fault, at full size; what came out goes to docs/reference/faults.md
+	@JOBLEDGER_FULL=1 $(PY) -m pytest --timeout=3600 -m fault $(ARGS)
 
 mutants: venv ## seed known bugs in a copy, show which test kills each; some: make mutants ARGS="name"
 	@$(PY) tests/mutants/run.py $(ARGS)

@@ -25,6 +25,7 @@ from ledger.domain import causes, explain, permissions
 from ledger.domain.errors import Refusal, refusals
 from ledger.events import EVENTS, Envelope, Event, Part, base, jobs, nodes, service
 from ledger.settings import Settings
+from ledger.testing.faults import faults_page
 from ledger.testing.http import http_page
 
 Page = Callable[[], str]
@@ -166,6 +167,7 @@ PAGES: dict[str, Page] = {
     "reference/causes.md": causes_page,
     "reference/commands.md": commands_page,
     "reference/http.md": http_page,
+    "reference/faults.md": faults_page,
 }
 
 
