@@ -52,17 +52,20 @@ def test_fields_of_a_newer_release_are_ignored() -> None:
     assert Codec().decode("node.retired.v1", data).event == NodeRetired(node="n1", reason="age")
 
 
+@pytest.mark.fault("H6")
 def test_an_event_of_a_newer_release_is_refused_by_name() -> None:
     with pytest.raises(UnknownEvent, match=r"'node\.painted\.v1'.*newer"):
         Codec().decode("node.painted.v1", stored(node="n1"))
 
 
+@pytest.mark.fault("H2")
 @pytest.mark.parametrize("data", [b"", b"{", b'{"event":{}}', b'{"event":{"node":1}}', b"\xff"])
 def test_bytes_that_are_not_the_event_are_refused(data: bytes) -> None:
     with pytest.raises(BrokenEvent, match=r"node\.retired\.v1"):
         Codec().decode("node.retired.v1", data)
 
 
+@pytest.mark.fault("H2", "H3")
 @pytest.mark.parametrize("fields", [{"node": "\ud800"}, {"node": 7}])
 def test_what_would_not_be_read_back_is_not_written(fields: dict[str, Any]) -> None:
     with pytest.raises(BrokenEvent):

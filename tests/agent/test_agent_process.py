@@ -112,6 +112,7 @@ def test_a_job_from_its_order_to_its_end(open_path: Path, unix: bool) -> None:
     tell(open_path, story, unix)
 
 
+@pytest.mark.fault("E1", "E9")
 def test_a_killed_agent_takes_its_job_with_it_and_the_next_never_runs_it_again(
     open_path: Path,
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_killed_agent_takes_its_job_with_it_and_the_next_never_runs_it_again(
     tell(open_path, story)
 
 
+@pytest.mark.fault("E1")
 def test_killed_again_and_again_no_attempt_runs_twice(open_path: Path) -> None:
     async def story(master: FakeMaster, agent: Agent) -> None:
         for job in range(1, 13):
@@ -171,6 +173,7 @@ def test_killed_again_and_again_no_attempt_runs_twice(open_path: Path) -> None:
     tell(open_path, story)
 
 
+@pytest.mark.fault("F2", "G4")
 def test_a_frozen_agents_job_ends_with_its_lease(open_path: Path) -> None:
     async def story(master: FakeMaster, agent: Agent) -> None:
         master.lease_s = 2

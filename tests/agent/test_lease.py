@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from ledger.agent.lease import Lease
 from ledger.agent.spool import Memory
 from ledger.wire import Report, Seen
@@ -10,6 +12,7 @@ from .agent_support import order, soon
 from .fake_node import EXIT_0, Clock, Node, with_agent
 
 
+@pytest.mark.fault("F2")
 def test_the_lease_kills_restartable_attempts_only() -> None:
     async def story(n: Node, restartable: bool) -> None:
         n.master.give(order("x", restartable=restartable))
@@ -34,6 +37,7 @@ def test_the_lease_kills_restartable_attempts_only() -> None:
     with_agent(lambda n: story(n, False))
 
 
+@pytest.mark.fault("G4")
 def test_after_a_suspend_it_kills_before_it_speaks() -> None:
     async def story(n: Node) -> None:
         n.master.give(order("x"))
@@ -77,6 +81,7 @@ def test_a_hold_is_dropped_with_the_lease() -> None:
 # ── restarts and failures ──
 
 
+@pytest.mark.fault("E9")
 def test_what_was_begun_is_reported_lost_and_never_begun_again() -> None:
     spool = Memory()
     spool.begin(order("x"), "boot-0")
@@ -112,6 +117,7 @@ def test_it_tries_for_ever_and_says_all_when_the_master_is_back() -> None:
     with_agent(story)
 
 
+@pytest.mark.fault("B3")
 def test_a_full_disk_begins_nothing_and_loses_no_end() -> None:
     class Full(Memory):
         full = True

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from ledger.agent.processes import Ending, Refused, Running, Sink
 from ledger.agent.spool import Memory
 from ledger.wire import Order, Seen
@@ -28,6 +30,7 @@ def test_an_order_is_begun_told_and_ended() -> None:
     with_agent(story)
 
 
+@pytest.mark.fault("F4")
 def test_a_repeated_order_is_never_begun_again() -> None:
     async def story(n: Node) -> None:
         n.master.acks = False
@@ -103,6 +106,7 @@ def test_a_stop_gives_grace_and_is_told() -> None:
     with_agent(story)
 
 
+@pytest.mark.fault("E17")
 def test_a_stop_of_what_was_never_begun_is_told_without_starting_it() -> None:
     async def story(n: Node) -> None:
         n.master.give(order("x", stop="cancelled"))
@@ -176,6 +180,7 @@ def test_one_job_at_a_time() -> None:
     with_agent(story)
 
 
+@pytest.mark.fault("D6")
 def test_an_older_epoch_is_not_obeyed() -> None:
     async def story(n: Node) -> None:
         n.master.seen = Seen(incarnation="i1", epoch=5, position=50, hash="bb")

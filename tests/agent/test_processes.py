@@ -108,12 +108,14 @@ def test_it_runs_in_the_directory_asked_for(runner: Processes, open_path: Path) 
     )
 
 
+@pytest.mark.fault("E12")
 def test_a_directory_that_is_not_there_is_said(runner: Processes) -> None:
     ending = run(runner, order("pwd", workdir="/no/such/place")).ending
     assert (ending.end, ending.cause) == ("failed", "exec_failed")
     assert "/no/such/place: No such file or directory" in ending.detail
 
 
+@pytest.mark.fault("E12")
 def test_a_command_that_is_not_there_is_said(runner: Processes) -> None:
     ending = run(runner, order("no-such-command")).ending
     assert (ending.end, ending.cause) == ("failed", "exec_failed")
@@ -133,6 +135,7 @@ def test_a_script_without_a_first_line_is_refused_with_a_hint(runner: Processes)
     assert "#!/bin/bash" in ending.detail
 
 
+@pytest.mark.fault("E12")
 def test_a_script_with_an_interpreter_that_is_not_there_is_said(runner: Processes) -> None:
     ending = run(runner, order(script="#!/bin/bsh\n")).ending
     assert ending.cause == "exec_failed"
@@ -244,6 +247,7 @@ ESCAPES = {
 }
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize("way", ESCAPES)
 def test_no_process_outlives_its_job(runner: Processes, open_path: Path, way: str) -> None:
     pid = open_path / "pid"
@@ -253,6 +257,7 @@ def test_no_process_outlives_its_job(runner: Processes, open_path: Path, way: st
     assert not alive(pid_in(pid))
 
 
+@pytest.mark.fault("E5")
 @pytest.mark.parametrize("way", ESCAPES)
 def test_no_process_outlives_the_time_limit(runner: Processes, open_path: Path, way: str) -> None:
     pid = open_path / "pid"
@@ -262,6 +267,7 @@ def test_no_process_outlives_the_time_limit(runner: Processes, open_path: Path, 
     assert not alive(pid_in(pid))
 
 
+@pytest.mark.fault("E7")
 def test_a_job_that_forks_as_fast_as_it_can_is_ended(runner: Processes) -> None:
     command = "f() { sleep 0.2 & f2 & }; f2() { sleep 0.2 & f & }; f; f; f; sleep 60"
     ending = run(runner, sh(command, time_limit_s=1, kill_grace_s=0)).ending
@@ -298,6 +304,7 @@ def test_whose_uid(runner: Processes) -> None:
         assert groups == set(os.getgrouplist(ACCOUNT, found.pw_gid))
 
 
+@pytest.mark.fault("E12")
 def test_who_has_no_account_is_refused(runner: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     for user, why in {

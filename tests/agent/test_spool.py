@@ -64,6 +64,7 @@ def test_it_remembers(tmp_path: Path) -> None:
     assert last.report(report(5)).seq == 4
 
 
+@pytest.mark.fault("E8")
 def test_torn_at_every_byte_it_says_what_its_whole_lines_say(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     steps: dict[int, tuple[object, ...]] = {(tmp_path / "spool").stat().st_size: facts(spool)}
@@ -91,6 +92,7 @@ def test_torn_at_every_byte_it_says_what_its_whole_lines_say(tmp_path: Path) -> 
         found.close()
 
 
+@pytest.mark.fault("E8")
 def test_corruption_is_refused_aloud(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool")
     fill(spool)
@@ -128,6 +130,7 @@ def test_begun_and_reports_are_on_disk_before_it_returns(
     assert len(on_disk) == done
 
 
+@pytest.mark.fault("B3")
 def test_a_full_disk_leaves_the_spool_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_full_disk_leaves_the_spool_whole(
     assert facts(Spool(tmp_path / "spool")) == facts(spool)
 
 
+@pytest.mark.fault("B5")
 def test_a_failed_fsync_is_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path / "spool")
 

@@ -1,5 +1,7 @@
 """Agents over HTTP, spoken by hand: orders, holds, reports, leases, and nodes that come and go."""
 
+import pytest
+
 from ledger.events import AttemptEnded, StaleReported
 from live import Live
 
@@ -50,6 +52,7 @@ def test_from_order_to_end_on_each_database(either: Live) -> None:
     assert shown["attempts"][0]["output_bytes"] == 2
 
 
+@pytest.mark.fault("F4")
 def test_a_report_is_acknowledged_again_and_recorded_once(fresh: Live) -> None:
     n1, alice = fresh.node("n1"), fresh.user("alice")
     job = alice.submit()
@@ -65,6 +68,7 @@ def test_a_report_is_acknowledged_again_and_recorded_once(fresh: Live) -> None:
     assert names.count("StaleReported") == 0
 
 
+@pytest.mark.fault("E10")
 def test_a_late_end_changes_nothing_and_is_recorded_once(fresh: Live) -> None:
     n1, n2, alice = fresh.node("n1"), fresh.node("n2"), fresh.user("alice")
     fresh.operator.ok("POST", "/v1/nodes/n2/drain", {})
@@ -168,6 +172,7 @@ def test_an_agent_speaks_for_its_own_node_only(fresh: Live) -> None:
     assert fresh.since(head) == []
 
 
+@pytest.mark.fault("D3")
 def test_an_agent_that_has_seen_more_than_there_is_raises_the_alarm(fresh: Live) -> None:
     n1 = fresh.node("n1")
     seen = n1.sync("n1").json()["seen"]
@@ -179,6 +184,7 @@ def test_an_agent_that_has_seen_more_than_there_is_raises_the_alarm(fresh: Live)
     assert n1.sync("n1", seen=other).status_code == 200
 
 
+@pytest.mark.fault("I7")
 def test_an_old_protocol_is_told_so(fresh: Live) -> None:
     answer = fresh.node("n1").sync("n1", protocol=0)
     assert (answer.status_code, answer.json()["code"]) == (426, "too_old")

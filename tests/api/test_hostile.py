@@ -50,6 +50,7 @@ def fault(bad: Hostile, answer: Any, seconds: float) -> str:
     return f"took {seconds:.1f} s" if seconds > 3 else ""
 
 
+@pytest.mark.fault("G5", "H3", "I5", "I7")
 def test_each_hostile_request_gets_one_clear_answer(world: Live) -> None:
     found, count = {}, 0
     http, head = world.operator, world.head

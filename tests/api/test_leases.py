@@ -10,6 +10,7 @@ from .acting import ended, has, health, orders, outcome, placed, started, waitin
 # ── leases ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("E16", "F2")
 @pytest.mark.parametrize("restartable", [True, False])
 def test_a_silent_node_is_lost_after_its_lease(fresh: Live, restartable: bool) -> None:
     fresh.operator.ok("PATCH", "/v1/policy", {"job_lease_s": 10, "lease_margin_s": 5})
@@ -127,6 +128,7 @@ def test_a_retired_nodes_poll_ends(fresh: Live) -> None:
     assert poll.result(10).status_code == 404
 
 
+@pytest.mark.fault("E11")
 def test_a_join_token_is_good_for_one_machine(fresh: Live) -> None:
     joiner = fresh.user("n5", "join")
     body = {"pool": "gpu", "features": ["a100"], "facts": {"cpus": 64, "memory_bytes": 2**38}}
@@ -143,6 +145,7 @@ def test_a_join_token_is_good_for_one_machine(fresh: Live) -> None:
     assert fresh.operator.ok("GET", "/v1/nodes/n5")["rack"] == "r9"
 
 
+@pytest.mark.fault("D2")
 def test_a_master_that_lost_the_lead_tells_agents_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -43,6 +43,7 @@ def problem(status: int, code: str, **headers: str) -> httpx2.Response:
     return httpx2.Response(status, json=body, headers=headers)
 
 
+@pytest.mark.fault("A3")
 def test_a_lost_reply_is_repeated_under_the_same_key_and_body() -> None:
     seen: list[tuple[str, str, bytes]] = []
 

@@ -97,6 +97,7 @@ def test_what_dies_is_started_again(start: Start, tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.fault("A9")
 def test_what_crashes_at_once_is_given_up_and_the_others_run_on(
     start: Start, tmp_path: Path
 ) -> None:

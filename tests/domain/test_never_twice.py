@@ -1,5 +1,7 @@
 """A job never runs twice at once, and what may not be restarted is started once."""
 
+import pytest
+
 from ledger.commands import SYSTEM, GiveUp, ReportEnded, SetPolicy, Subject
 from ledger.events import AttemptEnded, AttemptPlaced, StaleReported
 from ledger.testing.stories import OPERATOR, Story
@@ -43,6 +45,7 @@ def give_up(story: Story, job: int) -> list[AttemptEnded]:
     return [e for e in outcome.events if isinstance(e, AttemptEnded)]
 
 
+@pytest.mark.fault("F2")
 def test_a_lost_job_is_placed_elsewhere_after_lease_and_margin_and_no_sooner() -> None:
     story = cluster("n1", "n2")
     job = running(story, "n1")
@@ -163,6 +166,7 @@ def stale(story: Story) -> list[tuple[int, int, str]]:
     return [(e.job, e.attempt, e.node) for e in found if isinstance(e, StaleReported)]
 
 
+@pytest.mark.fault("E10")
 def test_a_late_end_changes_nothing_and_is_recorded_once() -> None:
     story = cluster("n1", "n2")
     job = running(story, "n1")

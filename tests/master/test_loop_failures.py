@@ -34,6 +34,7 @@ from .memory_log import (
 )
 
 
+@pytest.mark.fault("B3")
 def test_a_full_disk_drops_the_draft_and_the_master_lives() -> None:
     async def test() -> None:
         bench = Bench()

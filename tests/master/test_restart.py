@@ -101,6 +101,7 @@ def test_a_checkpoint_spares_the_replay(either: Live) -> None:
     assert bytes_of(either) == folded(either)
 
 
+@pytest.mark.fault("H10")
 def test_a_damaged_checkpoint_is_ignored_and_the_older_one_taken(fresh: Live) -> None:
     busy(fresh)
     fresh.restart()
@@ -117,6 +118,7 @@ def test_a_damaged_checkpoint_is_ignored_and_the_older_one_taken(fresh: Live) ->
     assert bytes_of(fresh) == folded(fresh)
 
 
+@pytest.mark.fault("H10")
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise", "label", "gone"])
 def test_without_a_checkpoint_that_counts_everything_is_replayed(fresh: Live, damage: str) -> None:
     busy(fresh)
@@ -138,6 +140,7 @@ def test_without_a_checkpoint_that_counts_everything_is_replayed(fresh: Live, da
     assert bytes_of(fresh) == folded(fresh)
 
 
+@pytest.mark.fault("H10")
 def test_another_logs_checkpoint_is_ignored(fresh: Live) -> None:
     with live() as other:
         busy(other)
@@ -237,6 +240,7 @@ def test_while_it_replays_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch)
         shutil.rmtree(data)
 
 
+@pytest.mark.fault("A11")
 def test_a_second_master_does_not_start_beside_it(fresh: Live) -> None:
     with pytest.raises(LogBusy, match="is held by process"):
         Live(fresh.data).start()

@@ -35,6 +35,7 @@ class Hands:
         )
 
 
+@pytest.mark.fault("G1")
 def test_time_goes_by_the_steady_clock_whatever_the_wall_says() -> None:
     hands = Hands(START)
     clock = hands.clock(START - SECOND)
@@ -44,6 +45,7 @@ def test_time_goes_by_the_steady_clock_whatever_the_wall_says() -> None:
     assert clock.now() == START + 7 * SECOND
 
 
+@pytest.mark.fault("G1")
 def test_a_clock_behind_the_log_needs_to_be_confirmed() -> None:
     hands = Hands(START)
     late = START + MAX_BEHIND_US + 1
@@ -52,6 +54,7 @@ def test_a_clock_behind_the_log_needs_to_be_confirmed() -> None:
     assert hands.clock(late, accept=True).now() == late
 
 
+@pytest.mark.fault("G1")
 def test_a_clock_that_was_set_back_a_little_goes_on_from_the_log() -> None:
     assert Hands(START).clock(START + MAX_BEHIND_US).now() == START + MAX_BEHIND_US
 

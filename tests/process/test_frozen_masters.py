@@ -78,6 +78,7 @@ def replaced(site: Site, frozen_at: float) -> tuple[Process, Web, float]:
     return second, Web(url), took
 
 
+@pytest.mark.fault("A4", "A5", "D2")
 @pytest.mark.parametrize("where", ["idle", "between lock and commit"])
 def test_a_frozen_master_is_replaced_and_then_writes_and_orders_nothing(
     postgres_site: Site, where: str, evidence: Evidence
@@ -134,6 +135,7 @@ def test_a_frozen_master_is_replaced_and_then_writes_and_orders_nothing(
     evidence(f"frozen master (PostgreSQL), stopped {where}", f"replaced after {took:.1f} s")
 
 
+@pytest.mark.fault("A11")
 def test_the_second_master_on_sqlite_says_who_holds_the_log(
     sqlite_site: Site, evidence: Evidence
 ) -> None:
@@ -156,6 +158,7 @@ def test_the_second_master_on_sqlite_says_who_holds_the_log(
     evidence("second master (SQLite)", f"ended with {TEMPFAIL} after {took:.2f} s")
 
 
+@pytest.mark.fault("D1")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_waiting_master_on_sqlite_begins_when_the_first_is_gone(
     sqlite_site: Site, how: signal.Signals, evidence: Evidence

@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import pytest
+
 from ledger.events import AttemptEnded, JobEnded, JobHeld, JobsSubmitted
 from ledger.testing.evidence import Evidence
 
@@ -157,6 +159,7 @@ def table(died: list[Died]) -> Iterator[tuple[str, str]]:
         yield kind, f"{len(found)} tried and fired, {between} between append and reply"
 
 
+@pytest.mark.fault("A1", "A2")
 def test_no_kill_loses_or_doubles_anything(
     any_site: Site, database: str, full: bool, evidence: Evidence
 ) -> None:

@@ -46,6 +46,7 @@ def submitted(where: Site) -> Answer | None:
         return None
 
 
+@pytest.mark.fault("A3")
 def test_the_answer_to_commit_is_lost_and_the_client_is_told_the_truth(
     served: Site, proxy: Proxy, pg_url: str, evidence: Evidence
 ) -> None:
@@ -62,6 +63,7 @@ def test_the_answer_to_commit_is_lost_and_the_client_is_told_the_truth(
     evidence("reply to COMMIT lost (PostgreSQL)", "acknowledged, in the log once")
 
 
+@pytest.mark.fault("A3")
 @pytest.mark.parametrize(("fault", "kept"), [("reply", True), ("request", False)])
 def test_what_cannot_be_found_out_is_told_as_doubt_and_the_key_brings_the_truth(
     served: Site, proxy: Proxy, pg_url: str, fault: str, kept: bool, evidence: Evidence

@@ -94,6 +94,7 @@ def agents(site: Site, count: int) -> dict[str, Process]:
     return started
 
 
+@pytest.mark.fault("E1")
 def test_a_killed_agent_takes_its_job_with_it_and_the_job_begins_again_elsewhere(
     beats: Beats,
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_killed_agent_takes_its_job_with_it_and_the_job_begins_again_elsewhere
     beats.check()
 
 
+@pytest.mark.fault("E10", "E16", "F2", "G4")
 def test_silent_nodes_what_may_restart_moves_and_the_rest_is_waited_for(
     beats: Beats, evidence: Evidence
 ) -> None:

@@ -130,6 +130,7 @@ def new_copy(site: Site, made: Backup, live: set[int]) -> LogRestored:
     return restored
 
 
+@pytest.mark.fault("J1", "J3")
 def test_an_old_backup_is_restored_under_agents_that_know_more(
     any_site: Site, spare: str | None, database: str, evidence: Evidence
 ) -> None:

@@ -28,6 +28,7 @@ for projection in PROJECTIONS:
 """
 
 
+@pytest.mark.fault("H8", "H12")
 @by_name
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_followed_is_rebuilt_is_folded(projection: Projection, size: int, place: Place) -> None:
@@ -63,6 +64,7 @@ def test_followed_as_it_happens_is_the_fold_at_every_commit(
         close(follower)
 
 
+@pytest.mark.fault("H8")
 def test_neither_hash_seed_nor_time_zone_shows(tmp_path: Path) -> None:
     told = set()
     for seed, zone in [("0", "UTC"), ("1", "Asia/Kolkata"), ("4242", "America/Caracas")]:

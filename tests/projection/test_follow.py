@@ -77,6 +77,7 @@ def check(place: Place, log: Log) -> None:
         close(follower)
 
 
+@pytest.mark.fault("H4")
 def test_killed_between_batches_and_resumed(place: Place, log: Log, tmp_path: Path) -> None:
     story = wandered(7, 700)
     story.append_to(log)
@@ -121,6 +122,7 @@ def test_follows_what_is_appended_and_goes_in_order(place: Place, log: Log, tmp_
     reader.close()
 
 
+@pytest.mark.fault("C2")
 @pytest.mark.parametrize("database", ["postgres"])
 def test_outlives_lost_connections(place: Place, tmp_path: Path) -> None:
     """Every connection is cut; the same process goes on by itself."""

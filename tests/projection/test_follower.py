@@ -31,6 +31,7 @@ def skip(story: Story, position: int) -> None:
     )
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_poison_stops_one_projection_at_its_place(size: int, place: Place) -> None:
     story, position = poisoned()
@@ -52,6 +53,7 @@ def test_poison_stops_one_projection_at_its_place(size: int, place: Place) -> No
     close(sick, well)
 
 
+@pytest.mark.fault("H1")
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_a_recorded_skip_is_obeyed_live_and_in_rebuilds(size: int, place: Place) -> None:
     story, position = poisoned()
@@ -109,6 +111,7 @@ def test_a_skip_that_names_no_event_changes_nothing(place: Place) -> None:
     close(follower)
 
 
+@pytest.mark.fault("H3")
 def test_what_a_database_can_not_hold_is_named(place: Place) -> None:
     """SQLite takes a text with a NUL, PostgreSQL does not: it stops at exactly that event."""
     story = Story()
@@ -143,6 +146,7 @@ class Newer(Told):
             yield r
 
 
+@pytest.mark.fault("H6")
 @pytest.mark.parametrize("size", [1, 1000])
 def test_an_event_of_a_newer_release_stops_it_after_the_last_whole_commit(
     size: int, place: Place
@@ -165,6 +169,7 @@ def test_an_event_of_a_newer_release_stops_it_after_the_last_whole_commit(
     close(follower)
 
 
+@pytest.mark.fault("H5")
 @pytest.mark.parametrize("what", ["incarnation", "hash", "shorter"])
 def test_a_log_that_does_not_confirm_the_checkpoint_means_rebuild(what: str, place: Place) -> None:
     follower = kept(jobs.PROJECTION, place, Told(wandered(1, 80)))

@@ -137,6 +137,7 @@ def test_two_versions_side_by_side(place: Place) -> None:
     close(old, new)
 
 
+@pytest.mark.fault("J4")
 def test_a_file_that_is_no_database_is_made_again(tmp_path: Path) -> None:
     projection = names()
     file = file_of(tmp_path, projection)

@@ -65,6 +65,7 @@ def restored(path: Path, where: Place, incarnation: str = "") -> Log:
     return where.open(write=False)
 
 
+@pytest.mark.fault("J1")
 def test_a_backup_made_under_load_restores_as_the_prefix_it_was(
     place: Place, elsewhere: Place, folder: Path, database: str, full: bool, evidence: Evidence
 ) -> None:
@@ -186,6 +187,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.fault("J2")
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("how", BROKEN)
 def test_every_broken_backup_is_refused_with_its_word(
@@ -204,6 +206,7 @@ def test_every_broken_backup_is_refused_with_its_word(
     assert found.verified is None
 
 
+@pytest.mark.fault("J2")
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_every_truncation_and_every_flipped_bit_is_found(
     made: Path, full: bool, evidence: Evidence
@@ -232,6 +235,7 @@ def test_every_truncation_and_every_flipped_bit_is_found(
     )
 
 
+@pytest.mark.fault("J2")
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_backup_of_another_ledger_is_refused(made: Path, elsewhere: Place, log: Log) -> None:
     with pytest.raises(BackupRefused, match="another ledger"):

@@ -20,6 +20,7 @@ def test_the_newest_confirmed_one_is_used_and_two_are_kept(log: Log, tmp_path: P
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.fault("H10")
 @pytest.mark.parametrize("kind", ["version", "hash", "position", "payload", "garbage", "empty"])
 def test_one_that_does_not_fit_is_ignored_aloud(
     log: Log, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
@@ -39,6 +40,7 @@ def test_one_that_does_not_fit_is_ignored_aloud(
     assert f"checkpoint {path.name} ignored" in caplog.text
 
 
+@pytest.mark.fault("H10")
 def test_one_ahead_of_the_log_is_ignored(log: Log, tmp_path: Path) -> None:
     head = fill(log, commits=1, size=1)
     save(tmp_path, head.position + 100, head.hash, 1, b"x")

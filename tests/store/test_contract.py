@@ -104,6 +104,7 @@ def test_a_blob_that_is_not_its_digest_is_refused(log: Log) -> None:
     assert log.head() == EMPTY
 
 
+@pytest.mark.fault("B12")
 @pytest.mark.parametrize(
     "statement",
     [
@@ -217,6 +218,7 @@ class TestWaiting:
         assert answers == [False]
 
 
+@pytest.mark.fault("B9")
 class TestPlaces:
     def test_an_empty_place_is_refused_unless_it_may_be_made(
         self, database: str, request: pytest.FixtureRequest, tmp_path: Path

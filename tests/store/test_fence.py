@@ -10,6 +10,7 @@ from ledger.store.verify import verify
 from places import Place, draft, job_held
 
 
+@pytest.mark.fault("D2")
 def test_a_writer_that_was_overtaken_writes_nothing(place: Place) -> None:
     old, new = place.open(), place.open()
     old.append([draft(job_held(1), epoch=1)])
@@ -44,6 +45,7 @@ def test_a_writer_that_was_overtaken_stores_no_blobs_either(place: Place) -> Non
     new.close()
 
 
+@pytest.mark.fault("C3")
 def test_writers_that_race_leave_one_unbroken_chain(place: Place) -> None:
     def write(number: int) -> int:
         log = place.open()

@@ -75,6 +75,7 @@ def nobody(reason: str) -> None:
     raise AssertionError(reason)
 
 
+@pytest.mark.fault("A11")
 class TestFile:
     def test_a_second_one_is_told_who_holds_it(self, tmp_path: Path, spawn: Spawn) -> None:
         holder = spawn(str(tmp_path))
@@ -113,6 +114,7 @@ class TestFile:
         second.release()
 
 
+@pytest.mark.fault("A4", "A11", "D1")
 class TestRow:
     def test_a_second_one_is_told_who_holds_it(self, pg_url: str, spawn: Spawn) -> None:
         holder = spawn(pg_url)

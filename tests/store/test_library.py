@@ -136,6 +136,7 @@ def shipped(opener: Opener) -> list[type[unittest.TestCase]]:
     return [Recorder, NoGaps, Projection]
 
 
+@pytest.mark.fault("C4")
 def test_the_shipped_classes_pass(
     database: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:

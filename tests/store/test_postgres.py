@@ -37,6 +37,7 @@ def proxy(url: str) -> Iterator[Proxy]:
         yield opened
 
 
+@pytest.mark.fault("A3")
 class TestAmbiguousCommit:
     def test_a_lost_reply_is_a_success_if_the_commit_is_there(self, proxy: Proxy, url: str) -> None:
         with closing(PostgresLog(proxy.url, write=True)) as log:
@@ -105,6 +106,7 @@ except LogFailure as error:
 """
 
 
+@pytest.mark.fault("A5")
 def test_a_writer_frozen_between_lock_and_commit_holds_nobody_up(url: str) -> None:
     command = [sys.executable, "-c", FROZEN, url, str(Path(__file__).parents[1])]
     frozen = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -123,6 +125,7 @@ def test_a_writer_frozen_between_lock_and_commit_holds_nobody_up(url: str) -> No
         frozen.wait()
 
 
+@pytest.mark.fault("C6")
 def test_a_commit_that_no_standby_has_confirmed_is_not_acknowledged(url: str) -> None:
     failures: list[AppendFailed] = []
 
@@ -187,6 +190,7 @@ def test_settings_that_wait_for_ever_or_lose_commits_are_refused(
         PostgresLog(make_conninfo(url, **parameters), write=True)
 
 
+@pytest.mark.fault("C2")
 def test_reading_and_waiting_go_on_after_the_server_has_ended_the_sessions(url: str) -> None:
     with closing(PostgresLog(url, write=False)) as reader:
         assert not reader.wait(0, 0.1)

@@ -38,6 +38,7 @@ def test_the_writing_connection_syncs_every_commit(file: Path) -> None:
     datastore.close()
 
 
+@pytest.mark.fault("B2")
 def test_what_cannot_be_durable_is_refused() -> None:
     with (
         closing(pysqlite3.connect(":memory:")) as connection,
@@ -51,6 +52,7 @@ def test_readers_cannot_write(file: Path) -> None:
         log._reader.execute("DELETE FROM meta")
 
 
+@pytest.mark.fault("B3")
 def test_a_full_disk_before_commit_drops_the_draft_and_the_log_lives(file: Path) -> None:
     with closing(SQLiteLog(file, write=True)) as log:
         head = log.append([draft(job_held(1))])
@@ -102,6 +104,7 @@ def appending(file: Path, calls: str, fault: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.fault("B3")
 @pytest.mark.parametrize("when", [5, 6, 7, 8, 9, 10, 11, 12])
 def test_a_full_disk_while_committing_drops_the_draft_and_the_log_lives(
     file: Path, when: int
@@ -112,6 +115,7 @@ def test_a_full_disk_while_committing_drops_the_draft_and_the_log_lives(
         assert verify(log).head.commit == 19
 
 
+@pytest.mark.fault("B5")
 @pytest.mark.parametrize(
     ("calls", "fault"),
     [("fsync,fdatasync", "EIO"), ("fsync,fdatasync", "ENOSPC"), ("pwrite64", "EIO")],
@@ -125,6 +129,7 @@ def test_a_failed_sync_or_write_ends_the_writer(file: Path, calls: str, fault: s
         log.append([draft(job_held(99))])
 
 
+@pytest.mark.fault("B14")
 def test_a_busy_file_is_a_failed_append(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ledger.store.sqlite.BUSY_TIMEOUT_S", 0.1)
     with (
