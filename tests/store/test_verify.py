@@ -24,16 +24,22 @@ class Held:
     def rows(self) -> list[Row]:
         return self._rows
 
+    def all_blobs(self) -> list[tuple[str, bytes]]:
+        return []
+
+    def inspect(self, last: int) -> None:
+        assert last == len(self._rows)
+
 
 def test_a_whole_log_is_verified(log: Log) -> None:
     head = fill(log, commits=5, size=3)
     seen: list[int] = []
-    assert verify(log, seen.append) == (head, 15, {})
+    assert verify(log, seen.append) == (head, 15, {}, {})
     assert seen == [20]
 
 
 def test_an_empty_log_is_whole(log: Log) -> None:
-    assert verify(log) == (EMPTY, 0, {})
+    assert verify(log) == (EMPTY, 0, {}, {})
 
 
 TAMPERINGS = {

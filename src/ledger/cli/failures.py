@@ -4,10 +4,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ledger.cli import exits
 from ledger.cli.exits import say
 from ledger.cli.text import line
+
+if TYPE_CHECKING:
+    from ledger.store.log import LogCorrupt
+
+BROKEN_HINT = "Keep this copy as it is, and go by docs/runbooks/log-broken.md."
 
 
 def guard(command: Callable[[], int]) -> int:
@@ -29,6 +35,12 @@ def guard(command: Callable[[], int]) -> int:
         return _explain(error)
 
 
+def broken(corrupt: "LogCorrupt") -> str:
+    """Where a log is broken, and how."""
+    where = f" at position {corrupt.position}" if corrupt.position else ""
+    return f"The log is broken{where}: {corrupt}."
+
+
 def _explain(error: Exception) -> int:
     from cyclopts import CycloptsError
     from pydantic import ValidationError
@@ -37,7 +49,7 @@ def _explain(error: Exception) -> int:
     from ledger.client.errors import ClientError
     from ledger.domain.errors import Refusal
     from ledger.settings import NoService
-    from ledger.store.log import LogBusy, LogFailure
+    from ledger.store.log import LogBusy, LogCorrupt, LogFailure
 
     if isinstance(error, CycloptsError):
         tell(
@@ -65,6 +77,9 @@ def _explain(error: Exception) -> int:
         first = error.errors()[0]
         tell(f"The setting {'.'.join(map(str, first['loc']))} is wrong: {first['msg']}.")
         return exits.CONFIG
+    if isinstance(error, LogCorrupt):
+        tell(broken(error), BROKEN_HINT)
+        return exits.DATA
     if isinstance(error, LogFailure):
         tell(str(error)[:1].upper() + str(error)[1:] + ".")
         return exits.TEMPORARY if isinstance(error, LogBusy) else exits.UNAVAILABLE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 from cyclopts import App, Parameter
 
-from ledger.cli import exits, shown
+from ledger.cli import exits, failures, shown
 from ledger.cli.common import OutputFormat
 from ledger.cli.exits import Stop, say
 from ledger.cli.shown import when
@@ -65,7 +65,7 @@ def _place(data: Path | None) -> tuple[Path, str | None]:
 
 @log_app.command
 def verify(*, data: Data = None, form: OutputFormat = "table") -> int:
-    """Check the whole log: the chain, every row, every event. Status 65 if it is not whole."""
+    """Check the whole log: the chain, every row, event and text. Status 65 if it is not whole."""
     from ledger.store.log import LogCorrupt
     from ledger.store.verify import verify as check
 
@@ -74,11 +74,7 @@ def verify(*, data: Data = None, form: OutputFormat = "table") -> int:
         try:
             found = check(log, progress)
         except LogCorrupt as corrupt:
-            raise Stop(
-                exits.DATA,
-                f"The log is broken at position {corrupt.position}: {corrupt}.",
-                "Keep this copy as it is; restore a backup, and compare the two.",
-            ) from None
+            raise Stop(exits.DATA, failures.broken(corrupt), failures.BROKEN_HINT) from None
         head = _head_out(found.head, log.incarnation)
     if not shown.tree(head, form, name=str(head.position)):
         shown.data(
@@ -87,6 +83,13 @@ def verify(*, data: Data = None, form: OutputFormat = "table") -> int:
         )
         for name, count in found.unknown.items():
             shown.data(f"  {count} events are of a newer release: {name}")
+    if found.missing:
+        digest, position = min(found.missing.items(), key=lambda item: item[1])
+        say(
+            f"{len(found.missing)} texts are gone, first the one of position {position}: {digest}. "
+            f"{failures.BROKEN_HINT}"
+        )
+        return exits.DATA
     return exits.OK
 
 

@@ -1,5 +1,6 @@
 """From drafts to rows and from rows to events, by whole commits: what both databases share."""
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
@@ -71,7 +72,14 @@ def commits(head: Head, pages: Iterable[Sequence[Row]], *, whole: bool = False) 
             end = start + 1 + header.count
             if end > len(rows):
                 break
-            head = check(head, header, rows[start], rows[start + 1 : end])
+            try:
+                head = check(head, header, rows[start], rows[start + 1 : end])
+            except (TypeError, AttributeError, OverflowError, struct.error) as error:
+                raise LogCorrupt(
+                    f"commit {head.commit + 1} (position {head.position + 1} on) holds values of "
+                    f"another kind than were written: {error}",
+                    head.position + 1,
+                ) from error
             yield Commit(head, rows[start + 1 : end])
             start = end
         rest = rows[start:]
@@ -88,7 +96,7 @@ def read_header(row: Row) -> CommitHeader:
         )
     try:
         header = decode_header(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
         raise LogCorrupt(
             f"the header at position {position} can't be read: {error}", position
         ) from error
@@ -129,6 +137,8 @@ def _check_numbers(n: int, first: int, rows: Sequence[Row]) -> None:
     if positions != expected:
         wrong = next(want for want, got in zip(expected, positions, strict=True) if want != got)
         raise LogCorrupt(f"commit {n} has no row at position {wrong}", wrong)
+    if any(row[1] == COMMIT_STREAM for row in rows):
+        raise LogCorrupt(f"commit {n} has fewer events than its header counts", first)
     if [row[2] for row in rows] != expected:
         wrong = next(row[0] for row in rows if row[2] != row[0])
         raise LogCorrupt(f"commit {n}: the version at position {wrong} is another", wrong)

@@ -53,7 +53,7 @@ def db_version(data: Path | None, url: str | None) -> str | None:
                 if tables == 0:
                     return None
                 found = reader.execute("SELECT version_num FROM alembic_version").fetchone()
-            except pysqlite3.Error as error:
+            except (pysqlite3.Error, UnicodeDecodeError) as error:
                 raise LogUnavailable(f"{file} is not a jobledger log: {error}") from error
     return str(found[0]) if found else None
 

@@ -48,7 +48,8 @@ class LogBusy(LogFailure):
 
 
 class LogCorrupt(LogFailure):
-    """Stored rows contradict the chain, first at `position`."""
+    """Stored rows contradict the chain, or can't be read, first at `position`; 0 where every row
+    is as it was written and what the database keeps beside the rows is not."""
 
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message)
@@ -100,10 +101,14 @@ class Log(Protocol):
         """Where the last whole commit at or before any position ends; 0 if there is none."""
 
     def blobs(self, digests: Sequence[str]) -> dict[str, bytes]:
-        """Texts by digest; an erased or unknown one is absent."""
+        """Texts by digest; one that is erased, unknown, or not what its digest says is absent."""
 
     def all_blobs(self) -> Iterator[tuple[str, bytes]]:
         """Every text beside the log with its digest, in the order of digests."""
+
+    def inspect(self, last: int) -> None:
+        """Have the database look for damage that rows read in order can't show; `last` is the
+        position that they end at. Raises `LogCorrupt`."""
 
     def wait(self, after: int, timeout: float) -> bool:
         """Wait until the head lies behind `after`; False when `timeout` seconds passed first."""

@@ -20,7 +20,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from ledger.store.bell import Bell
 from ledger.store.chain import EMPTY, Head, Row
 from ledger.store.commits import check_fence, head_of
-from ledger.store.log import AppendFailed, Fenced, LogUnavailable, StorageFull
+from ledger.store.log import AppendFailed, Fenced, LogCorrupt, LogUnavailable, StorageFull
 from ledger.store.session import connect, parameters
 from ledger.store.stored import LAST_HEADER, StoredLog
 
@@ -176,7 +176,7 @@ class PostgresLog(StoredLog):
         except psycopg.Error as error:
             self.close()
             raise LogUnavailable(f"this database holds no jobledger log: {error}") from error
-        except LogUnavailable:
+        except (LogUnavailable, LogCorrupt):
             self.close()
             raise
 
@@ -195,11 +195,18 @@ class PostgresLog(StoredLog):
         )
         try:
             return self._fetch_once(query, parameters)
+        except (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted) as error:
+            raise LogCorrupt(f"the database is damaged: {error}", 0) from error
         except psycopg.OperationalError:
             if not self._reader.closed:
                 raise
         self._reader = connect(self._url, read_only=True)
         return self._fetch_once(query, parameters)
+
+    def inspect(self, last: int) -> None:
+        """Does the index by which heads are found know the last row?"""
+        if self.head().position != last:
+            raise LogCorrupt(f"the index of headers does not lead to position {last}", 0)
 
     def _fetch_once(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         return self._reader.cursor(binary=True).execute(query, parameters).fetchall()

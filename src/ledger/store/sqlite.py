@@ -19,7 +19,7 @@ from eventsourcing.persistence import (
 from ledger.store.bell import BUSY_S
 from ledger.store.chain import EMPTY, Head, Row
 from ledger.store.commits import check_fence, head_of
-from ledger.store.log import AppendFailed, Fenced, LogUnavailable, StorageFull
+from ledger.store.log import AppendFailed, Fenced, LogCorrupt, LogUnavailable, StorageFull
 from ledger.store.stored import LAST_HEADER, StoredLog
 
 library.sqlite3 = pysqlite3  # type: ignore[attr-defined]
@@ -27,6 +27,7 @@ library.sqlite3 = pysqlite3  # type: ignore[attr-defined]
 
 COLUMNS = "rowid, originator_id, originator_version, topic, state"
 FULL = 2
+DAMAGE = {pysqlite3.SQLITE_CORRUPT, pysqlite3.SQLITE_NOTADB}
 BUSY_TIMEOUT_S = 5
 HEADERS = "INDEXED BY stored_events_headers"
 """SQLite would else sort all headers there are to find one."""
@@ -191,13 +192,35 @@ class SQLiteLog(StoredLog):
         self._recorder = SQLiteRecorder(Datastore(path)) if write else None
         try:
             super().__init__(write=write)
-        except pysqlite3.Error as error:
+        except LogCorrupt:
+            self.close()
+            raise
+        except (pysqlite3.Error, UnicodeDecodeError) as error:
             raise LogUnavailable(f"{path} is not a jobledger log: {error}") from error
 
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         query = query.replace("{position}", self.position).replace("{headers}", HEADERS)
         with self._using:
-            return list(self._reader.execute(query, parameters).fetchall())
+            try:
+                return list(self._reader.execute(query, parameters).fetchall())
+            except (pysqlite3.Error, UnicodeDecodeError) as error:
+                if _is_damage(error):
+                    raise LogCorrupt(f"the file is damaged: {error}", 0) from error
+                raise
+
+    def inspect(self, last: int) -> None:
+        """Whether the table ever had more rows than now, and SQLite's own check of the file."""
+        (most,) = self._fetch("SELECT seq FROM sqlite_sequence WHERE name = 'stored_events'") or [
+            (0,)
+        ]
+        if most[0] != last:
+            raise LogCorrupt(
+                f"the log ends at position {last}, and has been longer: it went up to {most[0]}",
+                last + 1,
+            )
+        found = [text for (text,) in self._fetch("PRAGMA integrity_check(3)")]
+        if found != ["ok"]:
+            raise LogCorrupt(f"the file is damaged: {'; '.join(map(str, found))[:300]}", 0)
 
     def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
         assert self._recorder is not None
@@ -263,6 +286,14 @@ class SQLiteLog(StoredLog):
             self._reader.close()
             if self._recorder is not None:
                 self._recorder.datastore.close()
+
+
+def _is_damage(error: Exception) -> bool:
+    """Is it the file's bytes that are wrong, rather than its time, place or owner?"""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # a text that is no UTF-8: in a row, or in what the error would say
+        return isinstance(error, pysqlite3.OperationalError | UnicodeDecodeError)
+    return code & 0xFF in DAMAGE
 
 
 def _head(cursor: pysqlite3.Cursor) -> Head:

@@ -2,7 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import count
 from typing import Any, ClassVar, cast
+
+import msgspec
 
 from ledger.events import Recorded
 from ledger.store.bell import Bell
@@ -17,7 +21,7 @@ from ledger.store.commits import (
     recorded,
     recorded_alone,
 )
-from ledger.store.log import AppendFailed, Draft
+from ledger.store.log import AppendFailed, Draft, LogCorrupt
 
 BLOBS_AT_ONCE = 500
 
@@ -35,10 +39,11 @@ class StoredLog(ABC):
         self._bell = Bell()
         self._write = write
         self._failed = False
-        self._incarnation: str = self._fetch("SELECT value FROM meta WHERE key = 'incarnation'")[0][
-            0
-        ]
-        self._fence = self.head()
+        found = self._fetch("SELECT value FROM meta WHERE key = 'incarnation'")
+        if not found:
+            raise LogCorrupt("the table meta does not say which incarnation this log is", 0)
+        self._incarnation: str = found[0][0]
+        self._fence = self.head() if write else EMPTY
 
     @abstractmethod
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
@@ -50,6 +55,10 @@ class StoredLog(ABC):
 
         Raises `Fenced`, `StorageFull` or `AppendFailed`.
         """
+
+    @abstractmethod
+    def inspect(self, last: int) -> None:
+        """What `Log` says."""
 
     @property
     def incarnation(self) -> str:
@@ -77,7 +86,13 @@ class StoredLog(ABC):
 
     def head(self) -> Head:
         found = self._fetch(LAST_HEADER)
-        return head_of(found[0][0]) if found else EMPTY
+        try:
+            return head_of(found[0][0]) if found else EMPTY
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+            position = self._fetch(PLACE_OF_LAST_HEADER)[0][0]
+            raise LogCorrupt(
+                f"the header at position {position} can't be read: {error}", position
+            ) from error
 
     def commit_at(self, position: int) -> Head | None:
         found = self._fetch(HEADER_BEFORE, (position,))
@@ -107,12 +122,30 @@ class StoredLog(ABC):
 
     def _pages(self, after: int, upto: int | None) -> Iterator[list[Row]]:
         """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
-        last = self._last_position() if upto is None else min(self._last_position(), upto)
-        while after < last:
-            end = min(after + PAGE, last)
-            page = self._fetch(PAGE_OF_ROWS, (after, end))
-            yield cast("list[Row]", page)
-            after = end
+        try:
+            last = self._last_position() if upto is None else min(self._last_position(), upto)
+            while after < last:
+                end = min(after + PAGE, last)
+                page = self._fetch(PAGE_OF_ROWS, (after, end))
+                yield cast("list[Row]", page)
+                after = end
+        except LogCorrupt as damage:
+            if damage.position:
+                raise
+            yield from self._rows_before(damage, after)
+
+    def _rows_before(self, damage: LogCorrupt, after: int) -> Iterator[list[Row]]:
+        """The rows up to the first that can't be read, one a page; then the damage, located."""
+        for position in count(after + 1):
+            try:
+                row = self._fetch(PAGE_OF_ROWS, (position - 1, position))
+            except LogCorrupt:
+                row = []
+            if not row:
+                raise LogCorrupt(
+                    f"position {position} can't be read: {damage}", position
+                ) from damage
+            yield cast("list[Row]", row)
 
     def read_stream(self, stream: str, after: int = 0) -> Iterator[Recorded]:
         while page := self._fetch(PAGE_OF_STREAM, (stream, after, PAGE)):
@@ -127,7 +160,7 @@ class StoredLog(ABC):
             marks = ",".join("?" * len(some))
             query = f"SELECT sha256, bytes FROM blobs WHERE sha256 IN ({marks})"  # noqa: S608
             found.update(self._fetch(query, some))
-        return found
+        return {d: text for d, text in found.items() if _is_text(d, text)}
 
     def all_blobs(self) -> Iterator[tuple[str, bytes]]:
         after = ""
@@ -139,8 +172,17 @@ class StoredLog(ABC):
         self._bell.interrupt()
 
 
+def _is_text(digest: str, text: object) -> bool:
+    return isinstance(text, bytes) and sha256(text).hexdigest() == digest
+
+
 LAST_HEADER = (
     "SELECT state FROM stored_events WHERE originator_id = 'commit' "
+    "ORDER BY originator_version DESC LIMIT 1"
+)
+
+PLACE_OF_LAST_HEADER = (
+    "SELECT {position} FROM stored_events WHERE originator_id = 'commit' "
     "ORDER BY originator_version DESC LIMIT 1"
 )
 
