@@ -14,7 +14,7 @@ from ledger.codec import CODEC
 from ledger.domain.cluster import evolve
 from ledger.domain.state import Cluster
 from ledger.events import Recorded
-from ledger.master.recovery import recover, save
+from ledger.master.recovery import Checkpoints, recover
 from ledger.store.chain import Row
 
 TARGETS = {"sqlite": 250_000, "postgres": 200_000}
@@ -75,7 +75,7 @@ def _from_checkpoint(places: Places, database: str, lives: int, pending: int, tu
         log = place.log()
         fill(log, lives=lives, pending=pending)
         folder = place.data / "checkpoints"
-        save(folder, log.head(), recover(log, None).cluster)
+        Checkpoints(folder).save(log.head(), recover(log, None).cluster)
         values = []
         for _ in range(turns):
             began = time.perf_counter()

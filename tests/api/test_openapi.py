@@ -93,6 +93,8 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/impact": answered.ImpactOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
+        "/v1/inner/queue": answered.InnerOut,
+        "/v1/inner/log": answered.InnerOut,
         "/readyz": answered.ReadyOut,
     }
     for path, model in sample.items():

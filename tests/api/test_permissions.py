@@ -51,6 +51,7 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/metrics"): Asked("service.metrics"),
     ("GET", "/v1/whoami"): Asked("service.see"),
     ("GET", "/v1/openapi.json"): Asked("service.see"),
+    ("GET", "/v1/inner/{part}"): Asked("inner.see"),
     ("GET", "/v1/log/head"): Asked("log.head"),
     ("GET", "/v1/events"): Asked("log.read"),
     ("GET", "/v1/policy"): Asked("policy.see"),
@@ -138,6 +139,7 @@ def object_of(world: Live, path: str) -> str:
     if "{node}" in path:
         name = ROUTES[next(key for key in ROUTES if key[1] == path)].owner
         path = path.replace("{node}", name)
+    path = path.replace("{part}", "queue")
     if "{token}" in path:
         token = world.token("alice")
         path = path.replace("{token}", token.split("_")[1])

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger import __version__
-from ledger.api import agents, answers, auth, bodies, jobs, nodes, problems, status
+from ledger.api import agents, answers, auth, bodies, inner, jobs, nodes, problems, status
 from ledger.api.describe import describe
 from ledger.domain.errors import Refusal
 from ledger.master.service import Service
@@ -105,8 +105,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     # The busiest first: routes are tried in order.
-    for router in (agents.router, jobs.router, answers.router, nodes.router, status.router):
-        app.include_router(router)
+    for part in (agents, jobs, answers, nodes, status, inner):
+        app.include_router(part.router)
     problems.install(app)
     describe(app)
     app.add_middleware(Envelope, service=service)

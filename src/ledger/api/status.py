@@ -7,10 +7,10 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from ledger.api import metrics as metrics_of
 from ledger.api import show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
-from ledger.api.metrics import render
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
 from ledger.domain.errors import Forbidden, Malformed
 from ledger.domain.permissions import may
@@ -80,8 +80,15 @@ async def metrics(who: Who) -> Response:
     """Metrics in Prometheus' text format."""
     who.demand("service.metrics")
     fresh = await asyncio.to_thread(who.service.freshness)
-    await who.running.master.settled()
-    return Response(render(who.running, fresh), media_type=CONTENT_TYPE_LATEST)
+    running = who.running
+    told = await asyncio.to_thread(running.history.status)
+    await running.master.settled()
+    families = [
+        *metrics_of.of_master(running),
+        *metrics_of.of_projections(told, running.master.head),
+        *(metrics_of.of_backups(fresh) if fresh is not None else ()),
+    ]
+    return Response(metrics_of.render(families), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/whoami")

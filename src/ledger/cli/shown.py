@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -62,7 +62,8 @@ def write(
         for row in rows:
             data(json_text(row.model_dump(mode="json")))
     elif form == "csv":
-        _csv([row.model_dump(mode="json") for row in rows], type(rows[0]) if rows else None)
+        fields = type(rows[0]).model_fields if rows else None
+        _csv([row.model_dump(mode="json") for row in rows], fields)
     elif form == "name":
         for row in rows:
             data(line(name(row)))
@@ -132,7 +133,7 @@ def tree(answer: BaseModel, form: Format, *, name: str = "") -> bool:
     elif form == "jsonl":
         data(json_text(answer.model_dump(mode="json")))
     elif form == "csv":
-        _csv([answer.model_dump(mode="json")], type(answer))
+        _csv([answer.model_dump(mode="json")], type(answer).model_fields)
     elif form == "name":
         data(line(name))
     else:
@@ -140,13 +141,22 @@ def tree(answer: BaseModel, form: Format, *, name: str = "") -> bool:
     return True
 
 
-def _csv(rows: Sequence[dict[str, Any]], model: type[BaseModel] | None) -> None:
-    if model is None:
+def plain(rows: Sequence[dict[str, Any]], form: Format) -> None:
+    """Write rows that all have the same names: as `jsonl`, `csv`, or `name` (the first of each)."""
+    if form == "csv":
+        _csv(rows, rows[0] if rows else None)
+        return
+    for row in rows:
+        data(json_text(row) if form == "jsonl" else line(str(next(iter(row.values())))))
+
+
+def _csv(rows: Sequence[dict[str, Any]], names: Collection[str] | None) -> None:
+    if names is None:
         return
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(model.model_fields)
+    writer.writerow(names)
     for row in rows:
-        writer.writerow([_flat(row[field]) for field in model.model_fields])
+        writer.writerow([_flat(row[name]) for name in names])
 
 
 def _flat(value: Any) -> str:

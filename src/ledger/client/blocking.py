@@ -201,6 +201,10 @@ class Client:
         """The head of the log."""
         return self._get("/v1/log/head", m.HeadOut)
 
+    def inner(self, part: m.InnerPart, limit: int = 100) -> m.InnerOut:
+        """A part of the master's inner state, with at most `limit` rows."""
+        return self._get(f"/v1/inner/{part}", m.InnerOut, {"limit": limit})
+
     def ready(self) -> m.ReadyOut:
         """Is the service ready, and how it came up. A service that is not answers at once."""
         asked = self._ask("GET", "/readyz")

@@ -6,7 +6,15 @@ The words are Slurm's reason tokens where the meaning is the same, always beside
 from typing import NamedTuple
 
 from ledger.domain.errors import UnknownJob
-from ledger.domain.schedule import NAMED_PASSED, PoolView, could_ever, fitting, pool_view, suits
+from ledger.domain.schedule import (
+    NAMED_PASSED,
+    PoolView,
+    could_ever,
+    fitting,
+    node_views,
+    pool_view,
+    suits,
+)
 from ledger.domain.state import Cluster, Job, Waiting
 
 REASONS = {
@@ -37,14 +45,8 @@ class Heads:
 
     def reason(self, job: Job) -> str:
         """The token of one pending job; the same that `why` gives it."""
-        if job.hold is not None:
-            return _HOLDS[job.hold]
-        if job.impossible:
-            return "DependencyNeverSatisfied"
-        if job.depends:
-            return "Dependency"
-        if job.spec.begin_at > self._now:
-            return "BeginTime"
+        if own := _own_reason(job, self._now):
+            return own
         pool, head = self._pool(job.spec.pool)
         if head and head < job.id:
             mine = self._cluster.waiting[job.spec.pool][job.id]
@@ -60,6 +62,55 @@ class Heads:
             head = next((w.job for w in ready if could_ever(w, pool)), 0)
             found = self._pools[name] = (pool, head)
         return found
+
+
+def _own_reason(job: Job, now: int) -> str:
+    """The token of a job that waits for anything but nodes; else empty."""
+    if job.hold is not None:
+        return _HOLDS[job.hold]
+    if job.impossible:
+        return "DependencyNeverSatisfied"
+    if job.depends:
+        return "Dependency"
+    return "BeginTime" if job.spec.begin_at > now else ""
+
+
+class Tally:
+    """The reason tokens of all pending jobs, asked for in the order of their ids.
+
+    Of jobs that ask for the same of the same pool one is looked at. So this is for a hundred
+    thousand jobs, between which the state may go on; `Heads` is for some at one moment.
+    """
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+        self._pools: dict[str, PoolView] = {}
+        self._never: dict[tuple[object, ...], str] = {}
+        self._headed: set[str] = set()
+
+    def reason(self, c: Cluster, job: Job) -> str:
+        """The token of a pending job of `c`."""
+        if own := _own_reason(job, self._now):
+            return own
+        name = job.spec.pool
+        mine = c.waiting[name][job.id]
+        kind = (name, mine.nodes, mine.features, mine.exclude, mine.avoid)
+        never = self._never.get(kind)
+        if never is None:
+            pool = self._pool(c, name)
+            never = "" if could_ever(mine, pool) else why_not_ever(mine, pool)
+            self._never[kind] = never
+        if never:
+            return never
+        if name in self._headed:
+            return "Priority"
+        self._headed.add(name)
+        return queued_reason(mine, self._pool(c, name))
+
+    def _pool(self, c: Cluster, name: str) -> PoolView:
+        if name not in self._pools:
+            self._pools[name] = PoolView(name, node_views(c, name), {})
+        return self._pools[name]
 
 
 def why_not_ever(job: Waiting, pool: PoolView) -> str:

@@ -1,9 +1,11 @@
 """What each node is to have: derived from the state, so that repeating an order costs nothing."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
 
 from ledger.domain.attempt import give_up_at
 from ledger.domain.state import Cluster, Job
+from ledger.wire import Has, Report
 
 STOP_REASONS = {
     "cancelled": "the job was cancelled",
@@ -46,6 +48,42 @@ def wanted(
 def _lost_member(c: Cluster, job: Job) -> bool:
     assert job.attempt is not None
     return any(n not in c.nodes or c.nodes[n].health == "down" for n in job.attempt.nodes[1:])
+
+
+class Untold(NamedTuple):
+    """What an agent is to do about an attempt and has not said that it does."""
+
+    job: int
+    attempt: int
+    order: Literal["start", "go", "stop", "forget"]
+
+
+def untold(
+    wants: Sequence[Wanted],
+    has: Sequence[Has],
+    reports: Sequence[Report],
+    goes: Callable[[Job, int], bool],
+) -> Iterator[Untold]:
+    """What an agent that says this of itself has yet to be told, or to obey.
+
+    `goes`: has every node but the leader reported its hold of an attempt?
+    """
+    phases = {(h.job, h.attempt): h.phase for h in has}
+    ended = {(r.job, r.attempt) for r in reports if r.kind == "ended"}
+    for want in wants:
+        key = (want.job.id, want.attempt)
+        if key in ended:
+            continue
+        phase = phases.pop(key, None)
+        if want.stop:
+            if phase != "stopping":
+                yield Untold(*key, "stop")
+        elif phase is None:
+            yield Untold(*key, "start")
+        elif phase == "held" and want.leads and goes(want.job, want.attempt):
+            yield Untold(*key, "go")
+    for key in phases:
+        yield Untold(*key, "forget")
 
 
 def due(c: Cluster) -> list[tuple[int, Job]]:

@@ -44,6 +44,7 @@ TABLE: dict[str, Rule] = {
     "log.head": Rule("any", "any", "any", "no", "the head of the log"),
     "service.see": Rule("any", "any", "any", "any", "is the service up, who am I"),
     "service.metrics": Rule("no", "any", "no", "no", "metrics"),
+    "inner.see": Rule("no", "any", "no", "no", "the master's inner state"),
     "projection.skip": Rule("no", "any", "no", "no", "let a projection leave out an event"),
 }
 

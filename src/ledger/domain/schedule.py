@@ -80,11 +80,15 @@ def view(c: Cluster, now: int) -> View:
 
 def pool_view(c: Cluster, name: str) -> PoolView:
     """Copy one pool."""
-    nodes = tuple(
+    return PoolView(name, node_views(c, name), c.waiting.get(name, {}).copy())
+
+
+def node_views(c: Cluster, name: str) -> tuple[NodeView, ...]:
+    """Copy the nodes of one pool."""
+    return tuple(
         NodeView(n, c.nodes[n].features, c.nodes[n].serves, c.nodes[n].free)
         for n in sorted(c.pools.get(name, ()))
     )
-    return PoolView(name, nodes, c.waiting.get(name, {}).copy())
 
 
 def plan(v: View) -> Plan:

@@ -13,7 +13,7 @@ import structlog
 
 from ledger.commands import Command, Contact, ReportEnded, ReportStarted, Subject
 from ledger.domain.errors import LogBehind, Refusal, StaleSync, TooOld, UnknownNode
-from ledger.domain.orders import Wanted, wanted
+from ledger.domain.orders import Untold, Wanted, untold, wanted
 from ledger.domain.state import Cluster, Job, Outcome
 from ledger.events import (
     AttemptEnded,
@@ -38,11 +38,14 @@ OLDEST_PROTOCOL = 1
 
 @dataclass
 class Heard:
-    """What this master has heard of one node. `last` µs on the log's clock."""
+    """What this master has heard of one node: when last (µs on the log's clock), what it said then,
+    and when it was last answered; 0 and None if not in this reign."""
 
     last: int
     boot_id: str = ""
     sent_ns: int = 0
+    said: SyncRequest | None = None
+    answered: int = 0
     held: frozenset[tuple[int, int]] = frozenset()
     told: Contact | None = None
     members_lost: set[tuple[int, int]] = field(default_factory=set)
@@ -113,7 +116,7 @@ class Contacts:
                 continue
             wants = self._wants(cluster, node)
             left = deadline - asyncio.get_running_loop().time()
-            if acked or left <= 0 or not self._master.accepting or self._news(node, sync, wants):
+            if acked or left <= 0 or not self._master.accepting or self._news(sync, wants):
                 break
             try:
                 await asyncio.wait_for(heard.wake.wait(), left)
@@ -122,7 +125,21 @@ class Contacts:
         reply = await self._reply(node, acked)
         if not self._still_master():
             raise StaleSync("This master no longer speaks for the log.")
+        heard.answered = self._master.now()
         return reply
+
+    def of(self, node: str) -> Heard:
+        """What was heard of a node; of one that was not, since this reign began."""
+        return self._heard.get(node) or Heard(self._began)
+
+    def outstanding(self, cluster: Cluster, node: str) -> list[Untold]:
+        """What a node's agent is to do and has not said that it does."""
+        said = self.of(node).said
+        has, reports = (said.has, said.reports) if said is not None else ((), ())
+        return list(untold(self._wants(cluster, node), has, reports, self._goes))
+
+    def _news(self, sync: SyncRequest, wants: list[Wanted]) -> bool:
+        return any(True for _ in untold(wants, sync.has, sync.reports, self._goes))
 
     def _admit(self, node: str, sync: SyncRequest) -> Heard:
         if sync.protocol < OLDEST_PROTOCOL:
@@ -130,7 +147,7 @@ class Contacts:
         heard = self._heard.setdefault(node, Heard(self._began))
         if heard.boot_id == sync.boot_id and sync.sent_ns <= heard.sent_ns:
             raise StaleSync("A later call of this agent was taken before this one.")
-        heard.boot_id, heard.sent_ns = sync.boot_id, sync.sent_ns
+        heard.boot_id, heard.sent_ns, heard.said = sync.boot_id, sync.sent_ns, sync
         heard.last = self._master.now()
         held = frozenset((h.job, h.attempt) for h in sync.has if h.phase == "held")
         if held != heard.held:
@@ -291,20 +308,6 @@ class Contacts:
             name in self._heard and (job.id, attempt) in self._heard[name].held
             for name in job.attempt.nodes[1:]
         )
-
-    def _news(self, node: str, sync: SyncRequest, wants: list[Wanted]) -> bool:
-        """Do the orders ask for something the agent has not said it does?"""
-        has = {(h.job, h.attempt): h.phase for h in sync.has}
-        ended = {(r.job, r.attempt) for r in sync.reports if r.kind == "ended"}
-        for want in wants:
-            key = (want.job.id, want.attempt)
-            if key in ended:
-                continue
-            phase = has.pop(key, None)
-            held = phase == "held" and want.leads and self._goes(want.job, want.attempt)
-            if (phase != "stopping") if want.stop else (phase is None or held):
-                return True
-        return bool(has)
 
     def _patience(self, sync: SyncRequest) -> float:
         """A poll must end well before the lease, or the waiting itself would look like silence."""

@@ -45,7 +45,8 @@ logger = structlog.get_logger("master")
 
 
 class Request(NamedTuple):
-    """Commands of one subject, decided one after the other, whose answers come back together."""
+    """Commands of one subject, decided one after the other, whose answers come back together.
+    `since`: when it was queued, on the event loop's clock."""
 
     subject: Subject
     commands: Sequence[Command]
@@ -53,6 +54,7 @@ class Request(NamedTuple):
     request: str
     blobs: Mapping[str, bytes]
     done: asyncio.Future[list[Outcome | Refusal]]
+    since: float
 
 
 @dataclass
@@ -74,6 +76,17 @@ class Counters:
     requests: int = 0
     refused: int = 0
     storage_full: int = 0
+    append_micros: int = 0
+    largest_batch: int = 0
+
+
+class Written(NamedTuple):
+    """A commit of this master: requests and events in it, their bytes, how long it took to disk."""
+
+    requests: int = 0
+    events: int = 0
+    size: int = 0
+    micros: int = 0
 
 
 Listener = Callable[[Sequence[Recorded]], None]
@@ -100,6 +113,8 @@ class Master:
         self.head: Head = log.head()
         self.epoch = self.head.epoch + 1
         self.counters = Counters()
+        self.last = Written()
+        self.full_since = 0
         self.failed = ""
         self.accepting = True
         self._refold = refold
@@ -115,6 +130,11 @@ class Master:
         the master closes, until the function that this returns is called."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    @property
+    def queued(self) -> Sequence[Request]:
+        """The requests that wait to be decided, the oldest first."""
+        return self._queue
 
     async def settled(self) -> Cluster:
         """The fold of the durable log: waits while a commit is on its way to disk."""
@@ -142,8 +162,9 @@ class Master:
             raise NotNow("The master is stopping.")
         if len(self._queue) >= MAX_QUEUED:
             raise TooBusy(f"{MAX_QUEUED} requests are waiting.", retry_after_s=1)
-        done: asyncio.Future[list[Outcome | Refusal]] = asyncio.get_running_loop().create_future()
-        self._queue.append(Request(subject, commands, via, request, blobs or {}, done))
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Outcome | Refusal]] = loop.create_future()
+        self._queue.append(Request(subject, commands, via, request, blobs or {}, done, loop.time()))
         self._something.set()
         return await done
 
@@ -249,10 +270,10 @@ class Master:
             self._in_flight = loop.create_future()
             at = batch.recorded[0].at
             draft = Draft(at, self.epoch, batch.facts, batch.blobs)
+            began = loop.time()
             try:
                 self.head = await loop.run_in_executor(self._writer, self.log.append, [draft])
-                self.counters.commits += 1
-                self.counters.events += len(batch.facts)
+                self._count(batch, round((loop.time() - began) * 1e6))
             except StorageFull as full:
                 await self._drop(batch, str(full))
                 return
@@ -267,6 +288,16 @@ class Master:
             if not request.done.done():
                 request.done.set_result(answers)
 
+    def _count(self, batch: Batch, micros: int) -> None:
+        """Take note of a commit that is durable."""
+        requests, events = len(batch.answers), len(batch.facts)
+        size = sum(len(fact.data) for fact in batch.facts)
+        self.last, self.full_since = Written(requests, events, size, micros), 0
+        self.counters.commits += 1
+        self.counters.events += events
+        self.counters.append_micros += micros
+        self.counters.largest_batch = max(self.counters.largest_batch, requests)
+
     def _land(self) -> None:
         if self._in_flight is not None and not self._in_flight.done():
             self._in_flight.set_result(None)
@@ -276,6 +307,7 @@ class Master:
         """Nothing was written: forget the draft by folding the log again, and go on."""
         logger.error("the log's disk is full: nothing was recorded", error=why)
         self.counters.storage_full += 1
+        self.full_since = self.full_since or self.now()
         try:
             self.cluster = await asyncio.get_running_loop().run_in_executor(
                 self._writer, self._refold

@@ -29,7 +29,7 @@ from ledger.master.core import Core
 from ledger.master.loop import Once
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
-from ledger.master.recovery import Recovered, recover, save
+from ledger.master.recovery import CHECKPOINT_EVERY, Checkpoints, Recovered, recover
 from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
@@ -41,9 +41,6 @@ from ledger.store.log import Log
 logger = structlog.get_logger("master")
 
 FAILED = 70
-CHECKPOINT_EVERY = 200_000
-"""Events between two checkpoints that are written while the master reigns."""
-
 GC_THRESHOLDS = (10_000, 20, 1_000_000)
 """Young garbage is collected as usual; the old every minute, by `_keep_house` alone."""
 
@@ -116,7 +113,7 @@ class Reign:
         self._die = die
         self._say = say
         self.stop = asyncio.Event()
-        self._checkpoints = settings.data / "checkpoints"
+        self._checkpoints = Checkpoints(settings.data / "checkpoints")
 
     def clock(self, last_at: int) -> Callable[[], int]:
         """The clock of this reign, which goes on from the last commit's time."""
@@ -163,7 +160,7 @@ class Reign:
         def progress(position: int, head: int) -> None:
             service.replayed, service.head = position, head
 
-        return recover(self._log, self._checkpoints, progress)
+        return recover(self._log, self._checkpoints.folder, progress)
 
     async def _begin(
         self, service: Service, recovered: Recovered
@@ -199,6 +196,7 @@ class Reign:
             outputs,
             core.bells,
             report,
+            self._checkpoints,
         )
         workers.append(asyncio.ensure_future(self._keep_house(running)))
         _spare_garbage_collector(everything=True)
@@ -212,21 +210,21 @@ class Reign:
     def _refold(self) -> Cluster:
         log = open_log(self._settings.data, self._settings.database_url, write=False)
         try:
-            return recover(log, self._checkpoints).cluster
+            return recover(log, self._checkpoints.folder).cluster
         finally:
             log.close()
 
     async def _keep_house(self, running: Running) -> None:
         """Checkpoints and expired output, out of the way of everything else."""
-        last = running.master.head.position
+        began = running.master.head.position
         for minute in count(1):
             await asyncio.sleep(60)
             _spare_garbage_collector(everything=minute % 60 == 0)
             await asyncio.to_thread(running.outputs.expire)
             cluster = await running.master.settled()
+            last = max(began, self._checkpoints.position)
             if running.master.head.position - last >= CHECKPOINT_EVERY:
-                last = running.master.head.position
-                save(self._checkpoints, running.master.head, cluster)
+                self._checkpoints.save(running.master.head, cluster)
 
     async def _end(self, running: Running, workers: list["asyncio.Task[None]"]) -> None:
         """Go in order: the last event, a checkpoint, and the lead given back."""
@@ -238,7 +236,7 @@ class Reign:
         master.close()
         await workers[0]
         if not master.failed:
-            save(self._checkpoints, master.head, await master.settled())
+            self._checkpoints.save(master.head, await master.settled())
 
 
 def _spare_garbage_collector(*, everything: bool) -> None:

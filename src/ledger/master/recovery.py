@@ -22,6 +22,8 @@ Progress = Callable[[int, int], None]
 """Told (position reached, position of the head) now and then."""
 
 PROGRESS_EVERY = 20_000
+CHECKPOINT_EVERY = 200_000
+"""Events between two checkpoints that are written while a master reigns."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,35 @@ def _from_checkpoint(
         return None, Cluster()
 
 
-def save(folder: Path, head: Head, cluster: Cluster) -> int:
-    """Write a checkpoint of the settled state at `head`; its size in bytes."""
-    payload = snapshot.to_bytes(cluster)
-    checkpoint.save(folder, head.position, head.hash, snapshot.STATE_VERSION, payload)
-    return len(payload)
+class Checkpoints:
+    """Saves checkpoints of a settled state, and tells how that went.
+
+    `saved`: how many since this process began; `micros`: how long the last took; `position` and
+    `size` (bytes) are its own. `failures` counts those that failed, the last one for `error`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.saved = self.micros = self.position = self.size = 0
+        self.failures, self.error = 0, ""
+
+    def files(self) -> list[checkpoint.Kept]:
+        """Those on disk, the newest first."""
+        return checkpoint.kept(self.folder)
+
+    def save(self, head: Head, cluster: Cluster) -> None:
+        """Write a checkpoint of the settled state at `head`.
+
+        One that fails is said and counted: the log has everything, coming back only takes longer.
+        """
+        began = time.monotonic_ns()
+        try:
+            payload = snapshot.to_bytes(cluster)
+            checkpoint.save(self.folder, head.position, head.hash, snapshot.STATE_VERSION, payload)
+        except OSError as error:
+            self.failures, self.error = self.failures + 1, str(error)
+            logger.error("a checkpoint could not be written", error=self.error)
+            return
+        self.saved, self.error = self.saved + 1, ""
+        self.micros = (time.monotonic_ns() - began) // 1000
+        self.position, self.size = head.position, len(payload)

@@ -10,9 +10,11 @@ from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
+from ledger.master.recovery import Checkpoints
 from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand
 from ledger.projection.reader import Reader
+from ledger.store.location import size_of
 from ledger.store.shelf import Freshness, freshness
 
 
@@ -33,6 +35,11 @@ class Bells:
                 if r.event.state != "pending":
                     self.ends[r.event.job] = r
                 self.ring(r.event.job)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return sum(map(len, self._waiting.values()))
 
     def ring(self, job: int) -> None:
         """Wake who waits for this job."""
@@ -68,6 +75,7 @@ class Running:
     outputs: Outputs
     bells: Bells
     recovery: dict[str, int]
+    checkpoints: Checkpoints
 
 
 @dataclass
@@ -84,6 +92,10 @@ class Service:
     listening: list[str] = field(default_factory=list)
     backups: Path | None = None
     backup_every_s: int = 0
+
+    def log_bytes(self) -> int | None:
+        """The size of the log's files; None where it lies in a database server. Reads no file."""
+        return None if self.database_url else size_of(self.data)
 
     def freshness(self) -> Freshness | None:
         """How old the newest backup is; None until the master reigns. Reads files."""

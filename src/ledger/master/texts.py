@@ -49,6 +49,11 @@ class Texts:
         self.remember({sha256: text})
         return text
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many texts are at hand, and their bytes."""
+        return len(self._known), self._bytes
+
     def remember(self, texts: dict[str, bytes]) -> None:
         """Keep texts at hand: those just submitted will be wanted soon."""
         for digest, text in texts.items():

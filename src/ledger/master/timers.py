@@ -3,7 +3,8 @@ so that a takeover neither forgets a timer nor fires them all at once.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -41,21 +42,44 @@ COULD_START = (
 """Events after which a job may start that could not before: a held one lets others by, too."""
 
 
+class Pass(NamedTuple):
+    """A planning pass: when (µs on the log's clock), at which view, how long the plan took to make,
+    how many jobs it looked at and proposed, and how many of these were dropped, by the refusal."""
+
+    at: int
+    view: int
+    micros: int
+    looked_at: int
+    proposals: int
+    dropped: Mapping[str, int]
+
+
 class Planner:
-    """Makes plans in a thread, one at a time, and proposes them to the master."""
+    """Makes plans in a thread, one at a time, and proposes them to the master.
+
+    `latest` is its last pass, `trouble` why the one after that could not be carried out.
+    """
 
     def __init__(self, master: Master) -> None:
         self._master = master
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="plan")
         self.last: Plan | None = None
-        self.last_micros = 0
+        self.latest: Pass | None = None
+        self.trouble = ""
         self.passes = 0
+        self.proposals = 0
+        self.dropped: Counter[str] = Counter()
         master.listen(self._heard)
 
     def _heard(self, recorded: Sequence[ev.Recorded]) -> None:
         if any(isinstance(r.event, COULD_START) for r in recorded):
             self._wanted.set()
+
+    @property
+    def wanted(self) -> bool:
+        """Is a pass due because something has changed since the last one began?"""
+        return self._wanted.is_set()
 
     def nudge_if_due(self, now: int) -> None:
         """Plan again if a job that waited for a time may begin."""
@@ -72,7 +96,9 @@ class Planner:
             began = loop.time()
             try:
                 await self._pass()
+                self.trouble = ""
             except (NotNow, TooBusy, StorageIsFull) as refusal:
+                self.trouble = str(refusal)
                 logger.warning("a plan could not be carried out", error=str(refusal))
                 await asyncio.sleep(1.0)
                 self._wanted.set()
@@ -83,13 +109,18 @@ class Planner:
         began = loop.time()
         cluster = await self._master.settled()
         seen = view(cluster, self._master.now())
-        self.last = await loop.run_in_executor(self._thread, plan, seen)
-        self.last_micros = round((loop.time() - began) * 1e6)
+        made = self.last = await loop.run_in_executor(self._thread, plan, seen)
+        micros = round((loop.time() - began) * 1e6)
         self.passes += 1
-        if self.last.places:
-            answers = await self._master.ask(SYSTEM, self.last.places)
-            if any(isinstance(answer, StaleProposal) for answer in answers):
+        dropped: Counter[str] = Counter()
+        if made.places:
+            answers = await self._master.ask(SYSTEM, made.places)
+            dropped.update(answer.code for answer in answers if isinstance(answer, Refusal))
+            if dropped[StaleProposal.code]:
                 self._wanted.set()  # its nodes are free, and nothing else may ask again
+        self.latest = Pass(made.now, made.view, micros, made.looked_at, len(made.places), dropped)
+        self.proposals += len(made.places)
+        self.dropped.update(dropped)
 
 
 class Demand(NamedTuple):
@@ -115,6 +146,11 @@ class RefusedDemand:
         sums = self._sums.setdefault(what, [0, 0, 0])
         for i, amount in enumerate((1, jobs, node_seconds)):
             sums[i] = min(sums[i] + amount, 2**62)
+
+    @property
+    def waiting(self) -> int:
+        """How many records the present minute will make."""
+        return len(self._sums)
 
     def due(self, now: int) -> list[Command]:
         """The records of the minute that has passed, once it has."""

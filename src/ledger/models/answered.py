@@ -289,6 +289,34 @@ class ReadyOut(Answer):
     backups: BackupsOut | None = None
 
 
+InnerRow = dict[str, str | int | float | bool | None]
+InnerPart = Literal[
+    "queue",
+    "leases",
+    "outbox",
+    "checkpoints",
+    "projections",
+    "plan",
+    "keys",
+    "timers",
+    "log",
+    "memory",
+]
+
+
+class InnerOut(Answer):
+    """A part of the master's inner state as of a position: one sentence, facts by name, rows of one
+    shape, and how many rows there are beyond these."""
+
+    part: str
+    sentence: str
+    facts: InnerRow
+    rows: list[InnerRow]
+    more: int
+    position: int
+    at: datetime
+
+
 class WhoOut(Answer):
     """Who you are to this service."""
 

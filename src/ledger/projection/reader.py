@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from ledger.projection.store import dump_of
 LOOK_EVERY_S = 0.005
 P = ParamSpec("P")
 T = TypeVar("T")
+State = Literal["up to date", "behind", "stopped", "unavailable"]
 
 
 class Unavailable(Exception):
@@ -43,6 +44,19 @@ class Status(NamedTuple):
     at: int
     stopped_at: int
     error: str
+
+    def behind(self, position: int, at: int) -> tuple[int, float]:
+        """By how many events, and seconds of the log's time, it is behind a head."""
+        events = max(0, position - self.position)
+        return events, max(0, at - (self.at or at)) / 1_000_000 if events else 0.0
+
+    def state(self, events_behind: int) -> State:
+        """How it is, in words."""
+        if self.stopped_at:
+            return "stopped"
+        if self.error:
+            return "unavailable"
+        return "behind" if events_behind else "up to date"
 
 
 class Reader:

@@ -5,11 +5,13 @@ digest holds, and the reader's state version is the one that wrote it. Otherwise
 aloud, and the log is read from further back.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -73,6 +75,24 @@ def load(
             if ignored is not None:
                 ignored.append(f"checkpoint {path.name}: {error}")
     return None
+
+
+class Kept(NamedTuple):
+    """A checkpoint's file: the position in its name, its size in bytes, when it was written, µs."""
+
+    position: int
+    size: int
+    written: int
+
+
+def kept(directory: Path) -> list[Kept]:
+    """The checkpoints in a directory by their files alone, the newest first."""
+    found = []
+    for path in _newest_first(directory):
+        with contextlib.suppress(FileNotFoundError, ValueError):  # dropped meanwhile; not ours
+            status = path.stat()
+            found.append(Kept(int(path.stem), status.st_size, status.st_mtime_ns // 1000))
+    return found
 
 
 def furthest(directory: Path) -> int:

@@ -35,6 +35,12 @@ def open_log(data: Path | None, url: str | None, *, write: bool, create: bool = 
     return SQLiteLog(_file(data), write=write)
 
 
+def size_of(data: Path) -> int:
+    """The bytes that a log in SQLite takes on disk."""
+    files = (data / f"{FILE}{end}" for end in ("", "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
 def db_version(data: Path | None, url: str | None) -> str | None:
     """The schema version of a log; None where there is none yet. Raises `LogUnavailable`."""
     if url:
