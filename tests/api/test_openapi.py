@@ -1,5 +1,6 @@
 """The description of the API is whole and true: a generated client and a fuzzer can go by it."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,10 @@ from .test_permissions import ROUTES
 CHECKS = [content_type_conformance, response_schema_conformance, status_code_conformance]
 CASES, CASES_FULL = 200, 5_000
 """Requests of each role, to all routes together."""
+
+NOT_FROM_AN_ANSWER = {"/v1/agents/{node}/enrol", "/v1/agents/{node}/output/{job}/{attempt}"}
+"""A node's name is chosen by who enrols it; the other is told in an order, which has no place
+of its own."""
 
 SYNC = "POST /v1/agents/{node}/sync"
 
@@ -74,6 +79,23 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
             assert taken, (method, path)
             for status in taken:
                 assert operation["responses"][status].get("content"), (method, path)
+
+
+def test_links_lead_to_operations_and_fill_their_paths(document: dict[str, Any]) -> None:
+    paths = {
+        operation["operationId"]: path
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+    }
+    led: set[str] = set()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                for link in response.get("links", {}).values():
+                    path = paths[link["operationId"]]
+                    assert set(link["parameters"]) == set(re.findall(r"{(\w+)}", path))
+                    led.add(path)
+    assert led == {path for path in paths.values() if "{" in path} - NOT_FROM_AN_ANSWER
 
 
 def test_answers_are_what_their_models_say(world: Live) -> None:

@@ -5,10 +5,10 @@ import re
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from ledger.api.auth import Who
-from ledger.api.describe import wire
+from ledger.api.describe import BINARY, NodeName, wire
 from ledger.commands import Enrol
 from ledger.domain.errors import Forbidden, Malformed, NotJson
 from ledger.domain.state import Cluster
@@ -29,7 +29,7 @@ _decode_enrol = msgspec.json.Decoder(EnrolRequest).decode
 _BYTES: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string"}}},
+        "content": {"application/octet-stream": BINARY},
     }
 }
 
@@ -40,7 +40,7 @@ _BYTES: dict[str, Any] = {
     response_class=Response,
     **wire(EnrolRequest, EnrolReply, 201),
 )
-async def enrol(who: Who, node: str) -> Response:
+async def enrol(who: Who, node: NodeName) -> Response:
     """Let a machine join as `node`; the answer holds its own token, once (wire.EnrolReply)."""
     who.demand("node.enrol", node)
     if not _name.fullmatch(node):
@@ -74,7 +74,7 @@ async def enrol(who: Who, node: str) -> Response:
 
 
 @router.post("/{node}/sync", response_class=Response, **wire(SyncRequest, SyncReply, 200))
-async def sync(who: Who, node: str) -> Response:
+async def sync(who: Who, node: NodeName) -> Response:
     """Reports in, orders out: wire.SyncRequest and wire.SyncReply."""
     who.demand("node.speak", node)
     asked = _decoded(_decode_sync, await who.request.body())
@@ -95,17 +95,17 @@ async def sync(who: Who, node: str) -> Response:
 
 
 @router.post("/{node}/output/{job}/{attempt}", openapi_extra=_BYTES)
-async def output(
+async def keep_output(
     who: Who,
-    node: str,
-    job: int,
-    attempt: int,
+    node: NodeName,
+    job: Annotated[int, Path(ge=1, le=2**53)],
+    attempt: Annotated[int, Path(ge=1, le=1_000_000)],
     offset: Annotated[int, Query(ge=0, le=2**40)] = 0,
 ) -> dict[str, int]:
     """Keep a chunk of what an attempt printed. Repeating it changes nothing."""
     who.demand("node.speak", node)
     cluster: Cluster = await who.running.master.settled()
-    if not cluster.exists(job) or not 1 <= attempt <= 1_000_000:
+    if not cluster.exists(job):
         raise Malformed(f"There is no attempt {attempt} of job {job}.")
     live = cluster.jobs.get(job)
     current = live is not None and live.attempt is not None and live.attempt.n == attempt

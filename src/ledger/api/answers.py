@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 
 from ledger.api import history, show
 from ledger.api.auth import Caller, Who
-from ledger.api.describe import LINES, STREAM, TEXT
+from ledger.api.describe import FRESH, LAST_EVENT, LINES, OUTPUT, STREAM, JobName
 from ledger.api.jobs import job_number
 from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
@@ -48,9 +48,10 @@ def line_of(r: Recorded) -> bytes:
     )
 
 
-@router.get("/jobs/{job}/events", response_class=Response, responses=LINES)
-async def job_events(who: Who, job: str) -> Response:
-    """Everything that ever happened to a job, one event a line. Its owner's and operators'."""
+@router.get("/jobs/{job}/events", response_class=Response, responses=LINES, openapi_extra=FRESH)
+async def job_events(who: Who, job: JobName) -> Response:
+    """Everything that ever happened to a job, one event a line, as JSON lines or, if asked for so,
+    as plain text. Its owner's and operators'."""
     job_id = await job_number(who, job)
     cluster = await who.running.master.settled()
     owner, first = await _owner(who, cluster, job_id)
@@ -63,7 +64,9 @@ async def job_events(who: Who, job: str) -> Response:
         return found
 
     events = await who.running.reader.call(read)
-    return Response(b"".join(line_of(r) + b"\n" for r in events), media_type="application/x-ndjson")
+    plain = "text/plain" in who.request.headers.get("accept", "")
+    media = "text/plain" if plain else "application/x-ndjson"
+    return Response(b"".join(line_of(r) + b"\n" for r in events), media_type=media)
 
 
 def _submits(r: Recorded) -> bool:
@@ -80,9 +83,9 @@ async def _owner(who: Caller, cluster: Cluster, job_id: int) -> tuple[str, int]:
     return await history.owner(who, job_id)
 
 
-@router.get("/jobs/{job}/wait")
+@router.get("/jobs/{job}/wait", openapi_extra=FRESH)
 async def wait_job(
-    who: Who, job: str, timeout_s: Annotated[float, Query(ge=0, le=3600)] = 60.0
+    who: Who, job: JobName, timeout_s: Annotated[float, Query(ge=0, le=3600)] = 60.0
 ) -> JobOut:
     """Answer as soon as the job has ended, or after `timeout_s` (60 at most) as it is then."""
     who.demand("job.see")
@@ -139,10 +142,10 @@ def _ended(before: JobOut, end: Recorded) -> JobOut:
     return before.model_copy(update=told)
 
 
-@router.get("/jobs/{job}/output", response_class=Response, responses=TEXT)
-async def output(
+@router.get("/jobs/{job}/output", response_class=Response, responses=OUTPUT, openapi_extra=FRESH)
+async def job_output(
     who: Who,
-    job: str,
+    job: JobName,
     attempt: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     offset: Annotated[int, Query(ge=0, le=2**40)] = 0,
     wait_s: Annotated[float, Query(ge=0, le=60)] = 0.0,
@@ -195,7 +198,7 @@ async def _output_now(who: Caller, job_id: int, n: int, offset: int) -> tuple[by
     return chunk, ended and n > 0
 
 
-@router.get("/impact")
+@router.get("/impact", openapi_extra=FRESH)
 async def impact(
     who: Who,
     nodes: Annotated[str, Query(max_length=4_000)] = "",
@@ -213,7 +216,7 @@ async def impact(
     return answer.model_copy(update={"users": own})
 
 
-@router.get("/events", response_class=Response, responses=STREAM)
+@router.get("/events", response_class=Response, responses=STREAM, openapi_extra=LAST_EVENT)
 async def events(
     who: Who,
     after: Annotated[int, Query(ge=0, le=2**53)] = 0,

@@ -2,15 +2,16 @@
 looks like, the bodies that are parsed by hand, and the one way to say who one is.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 from pydantic.json_schema import models_json_schema
 
+from ledger.api.links import link
 from ledger.api.problems import PROBLEM_JSON
 from ledger.domain.errors import refusals
-from ledger.models import JobIn, Problem
+from ledger.models import NAME, JobIn, Problem
 from ledger.wire import EnrolReply, EnrolRequest, SyncReply, SyncRequest
 
 WIRE = (EnrolRequest, EnrolReply, SyncRequest, SyncReply)
@@ -31,19 +32,71 @@ def _schema(message: type) -> dict[str, Any]:
     return {"schema": {"$ref": _REF.format(model=message.__name__)}}
 
 
-TEXT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
-}
+JobName = Annotated[
+    str,
+    Path(
+        description="A job: 17, or 17_3 for a task of an array.",
+        json_schema_extra={"pattern": "^[0-9]{1,15}(_[0-9]{1,15})?$"},
+    ),
+]
+NodeName = Annotated[str, Path(json_schema_extra={"pattern": NAME, "maxLength": 64})]
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+_STRING = {"schema": {"type": "string"}}
+# Clients that are generated take the first kind that they know: what is text comes first.
+TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": _STRING}}}
 LINES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
+    200: {"content": {"text/plain": _STRING, "application/x-ndjson": BINARY}}
 }
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            "application/x-ndjson": {"schema": {"type": "string"}},
-            "text/event-stream": {"schema": {"type": "string"}},
-        }
+    200: {"content": {"text/event-stream": _STRING, "application/x-ndjson": BINARY}}
+}
+
+
+def _told(text: str, kind: str, *, always: bool = True) -> dict[str, Any]:
+    return {"description": text, "required": always, "schema": {"type": kind}}
+
+
+_ASKED_OUTPUT = {
+    "Output-Attempt": _told("The attempt that printed it", "integer"),
+    "Output-Next-Offset": _told("Where to go on", "integer"),
+    "Output-Ended": _told("There will be no more", "boolean"),
+}
+OUTPUT: dict[int | str, dict[str, Any]] = {200: {**TEXT[200], "headers": _ASKED_OUTPUT}}
+
+# A master that still replays its log knows of no position.
+_HEADERS = {
+    "X-Request-Id": _told("The request's name", "string"),
+    "Ledger-Position": _told("The position the answer is true at", "integer", always=False),
+    "Ledger-Lag": _told("How far that was behind the log", "integer", always=False),
+    "Jobledger-Epoch": _told("The number of the master's reign", "integer", always=False),
+}
+_OWN_HEADERS = {
+    401: {"WWW-Authenticate": _told("How to say who one is", "string")},
+    405: {"Allow": _told("The methods there are", "string", always=False)},
+    429: {"Retry-After": _told("Seconds", "integer")},
+    503: {"Retry-After": _told("Seconds", "integer", always=False)},
+}
+
+
+def _asked(name: str, where: str, text: str, **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": False,
+        "description": text,
+        "schema": {"type": "string", **schema},
     }
+
+
+FRESH: dict[str, Any] = {
+    "parameters": [
+        _asked("at_least", "query", "A position that is insisted on.", pattern="^[0-9]{0,15}$"),
+        _asked("stale", "query", "`ok`: wait for nothing."),
+    ]
+}
+LAST_EVENT: dict[str, Any] = {
+    "parameters": [_asked("Last-Event-ID", "header", "Of server-sent events: go on behind it.")]
 }
 
 
@@ -75,6 +128,10 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     for path in document["paths"].values():
         for operation in path.values():
             _refusals(operation["responses"], statuses)
+            for status, response in operation["responses"].items():
+                own = _OWN_HEADERS.get(int(status), {})
+                response["headers"] = {**response.get("headers", {}), **own, **_HEADERS}
+            link(operation)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from ledger.api import show
 from ledger.api.auth import Caller, Who
+from ledger.api.describe import NodeName
 from ledger.commands import Command, Configure, Down, Drain, Resume, Retire
 from ledger.domain.errors import UnknownNode
 from ledger.domain.schedule import natural
@@ -25,7 +26,7 @@ async def list_nodes(who: Who) -> NodesOut:
 
 
 @router.get("/{node}")
-async def show_node(who: Who, node: str) -> NodeOut:
+async def show_node(who: Who, node: NodeName) -> NodeOut:
     """One node."""
     who.demand("node.see")
     cluster: Cluster = await who.running.master.settled()
@@ -35,7 +36,7 @@ async def show_node(who: Who, node: str) -> NodeOut:
 
 
 @router.patch("/{node}")
-async def configure(who: Who, node: str, body: ConfigureIn) -> DoneOut:
+async def configure(who: Who, node: NodeName, body: ConfigureIn) -> DoneOut:
     """Say where a node stands and what kind it is."""
     command = Configure(
         node=node,
@@ -50,25 +51,25 @@ async def configure(who: Who, node: str, body: ConfigureIn) -> DoneOut:
 
 
 @router.post("/{node}/drain")
-async def drain(who: Who, node: str, body: ReasonIn) -> DoneOut:
+async def drain(who: Who, node: NodeName, body: ReasonIn) -> DoneOut:
     """Give a node no new job; what runs there runs on."""
     return await _tell(who, Drain(node=node, reason=body.reason), node)
 
 
 @router.post("/{node}/resume")
-async def resume(who: Who, node: str, body: ReasonIn) -> DoneOut:
+async def resume(who: Who, node: NodeName, body: ReasonIn) -> DoneOut:
     """Let a drained node take jobs again."""
     return await _tell(who, Resume(node=node, reason=body.reason), node)
 
 
 @router.post("/{node}/down")
-async def down(who: Who, node: str, body: ReasonIn) -> DoneOut:
+async def down(who: Who, node: NodeName, body: ReasonIn) -> DoneOut:
     """Declare a node dead: what ran there is lost."""
     return await _tell(who, Down(node=node, reason=body.reason), node)
 
 
 @router.post("/{node}/retire")
-async def retire(who: Who, node: str, body: ReasonIn) -> DoneOut:
+async def retire(who: Who, node: NodeName, body: ReasonIn) -> DoneOut:
     """Take an empty node out of the cluster for good."""
     return await _tell(who, Retire(node=node, reason=body.reason), node)
 

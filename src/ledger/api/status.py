@@ -101,7 +101,7 @@ async def whoami(who: Who) -> WhoOut:
 
 
 @router.get("/v1/log/head")
-async def head(who: Who) -> HeadOut:
+async def log_head(who: Who) -> HeadOut:
     """The last commit of the log."""
     who.demand("log.head")
     running = who.running

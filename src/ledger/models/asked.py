@@ -11,9 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Str
 
 from ledger.events import DependencyKind
 
-_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
-)
+_CONTROLS = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_FORBIDDEN = re.compile(f"[{_CONTROLS}]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -35,10 +34,12 @@ def _line(value: str) -> str:
 NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_])?$"
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 OptionalName = Annotated[str, StringConstraints(pattern=f"^$|{NAME}", max_length=64)]
-Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line)]
-Text = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_text)]
-Argument = Annotated[str, StringConstraints(max_length=32_768), AfterValidator(_text)]
-Script = Annotated[str, StringConstraints(max_length=512 * 1024), AfterValidator(_text)]
+_IS_TEXT = Field(json_schema_extra={"pattern": f"^[^{_CONTROLS}]*$"})
+_IS_LINE = Field(json_schema_extra={"pattern": rf"^[^\t\n\r{_CONTROLS}]*$"})
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line), _IS_LINE]
+Text = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_text), _IS_TEXT]
+Argument = Annotated[str, StringConstraints(max_length=32_768), AfterValidator(_text), _IS_TEXT]
+Script = Annotated[str, StringConstraints(max_length=512 * 1024), AfterValidator(_text), _IS_TEXT]
 Path = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^$|^/"), AfterValidator(_line)]
 JobId = Annotated[int, Field(ge=1, le=2**53, strict=True)]
 Whole = Annotated[int, Field(strict=True)]

@@ -1,0 +1,52 @@
+"""Which request can follow which: the links of the API's description (OpenAPI).
+
+Clients may go by them, and a fuzzer does: it asks for what an answer spoke of.
+"""
+
+from typing import Any
+
+OF_JOB = (
+    "show_job",
+    "why_job",
+    "wait_job",
+    "job_events",
+    "job_output",
+    "cancel",
+    "hold",
+    "release",
+    "requeue",
+    "change",
+)
+OF_NODE = ("show_node", "configure", "drain", "resume", "down", "retire")
+AGENTS = ("sync",)
+OF_TOKEN = ("revoke",)
+
+AFTER: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "submit": ("job", "first_job", OF_JOB),
+    "list_jobs": ("job", "jobs/0/job", OF_JOB),
+    **dict.fromkeys(OF_JOB[5:], ("job", "job", ("show_job", "cancel"))),
+    "list_nodes": ("node", "nodes/0/node", (*OF_NODE, *AGENTS)),
+    "enrol": ("node", "node", ("show_node", "drain", "retire", *AGENTS)),
+    **dict.fromkeys(OF_NODE[1:], ("node", "node", ("show_node",))),
+    "issue": ("token", "token", OF_TOKEN),
+    "tokens": ("token", "tokens/0/token", OF_TOKEN),
+}
+"""By operation: the path parameter that its answers give, where it stands in them, and what can be
+asked with it."""
+
+
+def link(operation: dict[str, Any]) -> None:
+    """Add to an operation's good answers what can be asked next."""
+    if (found := AFTER.get(operation["operationId"])) is None:
+        return
+    parameter, pointer, following = found
+    links = {
+        name: {
+            "operationId": name,
+            "parameters": {parameter: f"$response.body#/{pointer}"},
+        }
+        for name in following
+    }
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            response["links"] = links
