@@ -40,11 +40,18 @@ def test_what_was_written_is_read_back() -> None:
 
 
 def test_an_old_event_is_brought_up_to_date_step_by_step() -> None:
-    codec = Codec(upcasters=UPCASTERS)
     now = (NodeRetired(node="n1", reason="age"), ENVELOPE)
-    assert codec.decode("test.retired.v1", stored(host="n1", why="age")) == now
-    assert codec.decode("test.retired.v2", stored(node="n1", why="age")) == now
-    assert codec.decode("node.retired.v1", stored(node="n1", reason="age")) == now
+    assert decoded("test.retired.v1", stored(host="n1", why="age")) == now
+    assert decoded("test.retired.v2", stored(node="n1", why="age")) == now
+    assert decoded("node.retired.v1", stored(node="n1", reason="age")) == now
+
+
+def decoded(name: str, data: bytes) -> object:
+    """What a codec with the test's upcasters makes of stored bytes; or why it does not know it."""
+    try:
+        return Codec(upcasters=UPCASTERS).decode(name, data)
+    except UnknownEvent as unknown:
+        return unknown
 
 
 def test_fields_of_a_newer_release_are_ignored() -> None:

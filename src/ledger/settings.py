@@ -46,6 +46,12 @@ class Settings(BaseSettings):
         description="`postgresql://…`: the log and all projections are kept in this database. "
         "Left out: in SQLite files in the data directory.",
     )
+    expect_log: bool = Field(
+        default=False,
+        description="Never begin a new log. Set it once the service has one: a data directory that "
+        "is not mounted, or a database that is another, is then refused instead of becoming a new, "
+        "empty cluster. Left out: the master begins a log where there is none and was none.",
+    )
     listen: str = Field(
         default="",
         description="`HOST:PORT` on which the master listens beside its Unix socket; several are "

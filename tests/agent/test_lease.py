@@ -1,11 +1,13 @@
 """The lease, restarts, a master that is away, a full disk: what an agent does when things fail."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ledger.agent.lease import Lease
-from ledger.agent.spool import Memory
+from ledger.agent.spool import Memory, Spool
 from ledger.wire import Report, Seen
 
 from .agent_support import order, soon
@@ -35,6 +37,29 @@ def test_the_lease_kills_restartable_attempts_only() -> None:
 
     with_agent(lambda n: story(n, True))
     with_agent(lambda n: story(n, False))
+
+
+def test_when_the_lease_is_over_there_is_no_grace() -> None:
+    async def story(n: Node) -> None:
+        n.master.give(order("x", kill_grace_s=5))
+        await soon(lambda: len(n.master.reports) == 1)
+        n.clock.now += 310
+        graces = await soon(lambda: n.runner.runs[0].graces)
+        assert graces[0] == 0
+
+    with_agent(story)
+
+
+def test_no_setting_of_the_wall_clock_moves_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Lease()
+    lease.renew(lease.clock(), 60)
+    year_s = 366 * 86_400
+    for step_s in (year_s, -year_s):
+        stepped = time.time() + step_s
+        monkeypatch.setattr(time, "time", lambda stepped=stepped: stepped)
+        monkeypatch.setattr(time, "time_ns", lambda stepped=stepped: int(stepped * 1e9))
+        assert 0 < lease.left_s <= 60
+        monkeypatch.undo()
 
 
 @pytest.mark.fault("G4")
@@ -102,6 +127,24 @@ def test_what_was_begun_is_reported_lost_and_never_begun_again() -> None:
         assert n.runner.runs == []
 
     with_agent(story, spool=spool)
+
+
+def test_what_has_completed_is_not_begun_again_after_a_restart(tmp_path: Path) -> None:
+    """As after a restore: the master has lost the end that it had acknowledged."""
+    before = Spool(tmp_path / "spool")
+    before.begin(order("x"), "boot-1")
+    end = {"kind": "ended", "job": 17, "attempt": 1, "end": "completed", "cause": "exit"}
+    before.report(Report(seq=0, **end))  # type: ignore[arg-type]
+    before.ack([1])
+    before.close()
+
+    async def story(n: Node) -> None:
+        n.master.give(order("x"))
+        await soon(lambda: n.runner.runs or n.master.ended())
+        assert n.runner.runs == []
+        assert (await n.ended()).end == "completed"
+
+    with_agent(story, spool=Spool(tmp_path / "spool"))
 
 
 def test_it_tries_for_ever_and_says_all_when_the_master_is_back() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger.agent.output import Kept, Uploads
+from ledger.agent.transport import Unreachable
 
 from .agent_support import order, soon
 from .fake_node import EXIT_0, Node
@@ -82,6 +83,30 @@ def test_output_that_can_not_be_delivered_holds_no_report_back_for_ever(
         await asyncio.gather(agent, return_exceptions=True)
 
     asyncio.run(story(Node()))
+
+
+def test_what_the_master_did_not_take_is_sent_again(tmp_path: Path) -> None:
+    """From where it took the last: a part that was lost on its way would be missing for ever."""
+    taken = bytearray()
+    tries = 0
+
+    async def send(job: int, attempt: int, offset: int, data: bytes) -> None:
+        nonlocal tries
+        tries += 1
+        if tries in (1, 3):
+            raise Unreachable("lost on its way")
+        taken[offset : offset + len(data)] = data
+
+    async def main() -> None:
+        written = bytes(range(256)) * 2600
+        (tmp_path / "17.1").write_bytes(written)
+        uploads = Uploads(tmp_path, send)
+        uploads.resume()
+        assert await uploads.delivered(17, 1, 20)
+        assert tries == 5
+        assert taken == written
+
+    asyncio.run(main())
 
 
 def test_refused_output_is_dropped(tmp_path: Path) -> None:

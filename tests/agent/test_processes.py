@@ -4,6 +4,7 @@ import asyncio
 import os
 import pwd
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from ledger.agent.accounts import NoSuchAccount, account_for
 from ledger.agent.lease import boottime
 from ledger.agent.processes import Processes, Refused
+from ledger.agent.warden import send, stat_of
 from ledger.wire import Order
 
 from .agent_support import ACCOUNT, alive, eventually, order, parent_of, pid_in, run, soon
@@ -247,6 +249,14 @@ ESCAPES = {
 }
 
 
+def assert_gone(pid: Path) -> None:
+    """The process that a job wrote down is no more; a survivor is not left behind."""
+    left = alive(pid_in(pid))
+    if left:
+        os.kill(pid_in(pid), signal.SIGKILL)
+    assert not left
+
+
 @pytest.mark.fault("E5")
 @pytest.mark.parametrize("way", ESCAPES)
 def test_no_process_outlives_its_job(runner: Processes, open_path: Path, way: str) -> None:
@@ -254,7 +264,7 @@ def test_no_process_outlives_its_job(runner: Processes, open_path: Path, way: st
     wait = f"while ! [ -s {pid} ]; do sleep 0.01; done; exit 4"
     done = run(runner, sh(ESCAPES[way].format(pid=pid) + "\n" + wait))
     assert (done.ending.cause, done.ending.exit_code) == ("exit", 4)
-    assert not alive(pid_in(pid))
+    assert_gone(pid)
 
 
 @pytest.mark.fault("E5")
@@ -264,7 +274,7 @@ def test_no_process_outlives_the_time_limit(runner: Processes, open_path: Path, 
     command = ESCAPES[way].format(pid=pid) + "\ntrap '' TERM; while :; do sleep 0.05; done"
     done = run(runner, sh(command, time_limit_s=1, kill_grace_s=0))
     assert done.ending.cause == "time_limit"
-    assert not alive(pid_in(pid))
+    assert_gone(pid)
 
 
 @pytest.mark.fault("E7")
@@ -272,6 +282,20 @@ def test_a_job_that_forks_as_fast_as_it_can_is_ended(runner: Processes) -> None:
     command = "f() { sleep 0.2 & f2 & }; f2() { sleep 0.2 & f & }; f; f; f; sleep 60"
     ending = run(runner, sh(command, time_limit_s=1, kill_grace_s=0)).ending
     assert ending.cause == "time_limit"
+
+
+@pytest.mark.fault("E4")
+def test_a_stranger_with_the_pid_of_a_dead_process_is_never_signalled() -> None:
+    child = subprocess.Popen(["sleep", "300"])
+    try:
+        stat = stat_of(child.pid)
+        assert stat is not None
+        send({(child.pid, stat[2] - 1)}, signal.SIGKILL)  # who had this pid before it
+        os.kill(child.pid, signal.SIGTERM)  # a SIGKILL would have come first
+        assert child.wait(20) == -signal.SIGTERM
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_killed_warden_takes_the_job_with_it(runner: Processes, open_path: Path) -> None:

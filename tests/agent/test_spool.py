@@ -153,14 +153,19 @@ def test_a_full_disk_leaves_the_spool_whole(
 
 @pytest.mark.fault("B5")
 def test_a_failed_fsync_is_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once is enough: the kernel drops what it could not write, and the next fsync succeeds."""
     spool = Spool(tmp_path / "spool")
+    tried: list[int] = []
 
-    def fail(fd: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+    def fail_once(fd: int) -> None:
+        tried.append(fd)
+        if len(tried) == 1:
+            raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail_once)
     with pytest.raises(SpoolFailed, match="Input/output error"):
         spool.begin(order("x"), "boot")
+    assert len(tried) == 1
 
 
 def test_old_records_go_and_unacknowledged_ones_stay(tmp_path: Path) -> None:

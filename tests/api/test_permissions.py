@@ -230,6 +230,14 @@ def test_a_strange_credential_is_none(world: Live, header: str) -> None:
     assert answer.status_code == 401
 
 
+def test_a_token_is_known_to_its_holder_alone(world: Live) -> None:
+    """What is stored of it is its digest: whoever reads the disk can't speak for anybody."""
+    secret = world.token("alice").encode()
+    files = [path for path in world.data.rglob("*") if path.is_file()]
+    assert any(path.name == "log.db" for path in files)
+    assert [path for path in files if secret in path.read_bytes()] == []
+
+
 def test_nobody_is_told_which_paths_there_are(world: Live) -> None:
     anonymous = world.client()
     for path in ("/", "/docs", "/openapi.json", "/v1/nothing", "/v1/jobs/1/nothing"):

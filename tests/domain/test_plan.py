@@ -141,6 +141,14 @@ def test_features_exclusions_and_lost_nodes_are_respected() -> None:
     assert reason(story, free) == "ReqNodeNotAvail"
 
 
+def test_exclusions_are_respected_without_any_features_too() -> None:
+    story = cluster("n1", "n2")
+    job = story.submit("ann", exclude=("n1",))
+    assert proposals(story) == {job: ("n2",)}
+    story.drain("n2")
+    assert proposals(story) == {}
+
+
 def test_a_proposal_is_decided_again_against_the_state_of_then() -> None:
     story = cluster("n1", "n2")
     job, wide = story.submit("ann"), story.submit("ann", nodes=2)

@@ -79,6 +79,16 @@ def test_a_node_out_of_service_is_still_one_of_its_pool(story: Story) -> None:
     assert ask(story, JobSpec(features=("ssd",))).count == 1
 
 
+def test_a_number_is_never_given_twice(story: Story) -> None:
+    """Not even when no job is left, or when a submission that was refused asked for it."""
+    first = ask(story, JobSpec()).first_job
+    story.cancel(first)
+    with pytest.raises(Impossible):
+        ask(story, JobSpec(nodes=99))
+    assert story.cluster.jobs == {}
+    assert ask(story, JobSpec()).first_job == first + 1
+
+
 @pytest.mark.parametrize("array", ["", "0-9"])
 def test_a_request_has_something_to_ask_and_an_array_one_description(
     story: Story, array: str

@@ -1,5 +1,6 @@
 """A master that comes back has exactly the state that its log makes, whatever helped it there."""
 
+import asyncio
 import shutil
 import tempfile
 import threading
@@ -14,9 +15,11 @@ from ledger.api.server import SOCKET
 from ledger.domain import snapshot
 from ledger.domain.cluster import fold
 from ledger.events import MasterStarted, MasterStopped, Recorded
+from ledger.master.main import MasterSettings, run_master
 from ledger.master.recovery import recover
+from ledger.master.service import Service
 from ledger.store.location import open_log
-from ledger.store.log import AppendFailed, Log, LogBusy
+from ledger.store.log import AppendFailed, Log, LogBusy, LogUnavailable
 from live import Http, Live, live, until
 from places import fresh_database
 
@@ -245,6 +248,28 @@ def test_a_second_master_does_not_start_beside_it(fresh: Live) -> None:
     with pytest.raises(LogBusy, match="is held by process"):
         Live(fresh.data).start()
     assert fresh.operator.ok("GET", "/readyz")["ready"] is True
+
+
+async def nobody(service: Service, stop: asyncio.Event) -> None:
+    """Serve nothing: whoever is served by this ends at once."""
+
+
+@pytest.mark.fault("B9")
+@pytest.mark.parametrize(
+    ("expected", "trace"),
+    [
+        (False, "checkpoints/00000000000000000007.checkpoint"),
+        (False, "projections/jobs.v1.db"),
+        (True, "logs/master.log"),
+    ],
+)
+def test_where_a_log_was_no_new_one_is_begun(tmp_path: Path, expected: bool, trace: str) -> None:
+    """A disk that is not mounted must not become an empty cluster under the old one's name."""
+    (tmp_path / trace).parent.mkdir()
+    (tmp_path / trace).touch()
+    with pytest.raises(LogUnavailable, match=r"there is no log in .*; nothing was created"):
+        run_master(MasterSettings(tmp_path, expect_log=expected), nobody, str)
+    assert not (tmp_path / "log.db").exists()
 
 
 def test_a_failed_log_ends_the_reign_and_says_so_to_whoever_waits() -> None:

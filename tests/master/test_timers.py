@@ -142,6 +142,25 @@ def test_a_job_is_placed_when_it_comes_and_when_a_node_does() -> None:
     run(test())
 
 
+def test_a_new_master_plans_for_what_it_finds_without_being_asked() -> None:
+    """After a takeover nothing may happen for hours: jobs that wait must not wait for that."""
+
+    async def test() -> None:
+        planner = Planner(Bench().master)
+        passes: list[int] = []
+
+        async def noted() -> None:
+            passes.append(1)
+
+        planner._pass = noted  # type: ignore[method-assign]
+        task = asyncio.ensure_future(planner.run())
+        await turns(10)
+        assert passes == [1]
+        task.cancel()
+
+    run(test())
+
+
 def test_a_job_that_may_not_begin_yet_is_placed_in_its_time() -> None:
     async def test() -> None:
         async with Bench2() as bench:

@@ -1,9 +1,10 @@
 """The runner itself: it tells a noticed bug from one that nobody notices."""
 
 import difflib
-import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -12,63 +13,51 @@ TEST = "tests/house/test_evidence.py::test_the_first_figure"
 MODULE = "src/ledger/testing/evidence.py"
 
 
-@pytest.fixture(scope="module")
-def runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mutant_runner", HERE / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def healthy(runner: ModuleType, tmp_path: Path) -> Path:
-    place = tmp_path / "healthy"
-    place.mkdir()
-    return Path(runner.copied(place))
-
-
-def patch(folder: Path, old: str, new: str, test: str = TEST) -> Path:
+def patch(folder: Path, name: str, new: str, *, old: str = "*lines[:start]", head: str = "") -> str:
     """A patch that writes `new` for `old` in a module that `TEST` runs."""
     was = (HERE.parent.parent / MODULE).read_text()
+    assert old in was
     before, after = was.splitlines(keepends=True), was.replace(old, new).splitlines(keepends=True)
-    diff = difflib.unified_diff(before, after, f"a/{MODULE}", f"b/{MODULE}")
-    path = folder / "seeded.patch"
-    path.write_text(f"# killed by: {test}\n{''.join(diff)}")
-    return path
+    diff = "".join(difflib.unified_diff(before, after, f"a/{MODULE}", f"b/{MODULE}"))
+    text = f"{head or f'# seeds: something{chr(10)}# killed by: {TEST}{chr(10)}'}{diff}"
+    (folder / f"{name}.patch").write_text(text)
+    return text
 
 
-def verdict(runner: ModuleType, healthy: Path, path: Path) -> tuple[bool, str]:
-    """What the runner says of one patch: killed, and the first line of its note."""
-    found = runner.judge(runner.Mutant("seeded", path, runner.named(path)), healthy)
-    return found.killed, found.note.split("\n")[0]
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bool, str]]:
+    """What the runner says of some patches: killed, and the first line of its note."""
+    folder = tmp_path_factory.mktemp("patches")
+    patch(folder, "noticed", "*lines[:1]")
+    patch(folder, "unnoticed", "Something", old="A pytest plug-in")
+    outdated = patch(folder, "outdated", "*lines[:1]").replace("*lines[:start]", "*what_was_once")
+    (folder / "outdated.patch").write_text(outdated)
+    patch(folder, "no-such-test", "*lines[:1]", head=f"# seeds: x\n# killed by: {TEST}s\n")
+    patch(folder, "names-no-test", "*lines[:1]", head="# seeds: something\n")
+    patch(folder, "breaks-the-import", "import nothing_of_this_name\nimport os", old="import os")
+    patch(folder, "raises", "*lines[0, 0]")
+    command = [sys.executable, str(HERE / "run.py"), "--json", "--patches", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    return {
+        verdict["mutant"]: (verdict["killed"], verdict["note"].split("\n")[0])
+        for verdict in json.loads(done.stdout)
+    }
 
 
-def test_a_noticed_bug_is_killed(runner: ModuleType, healthy: Path, tmp_path: Path) -> None:
-    path = patch(tmp_path, "*lines[:start]", "*lines[:1]")
-    assert verdict(runner, healthy, path) == (True, "")
-
-
-def test_an_unnoticed_bug_survives(runner: ModuleType, healthy: Path, tmp_path: Path) -> None:
-    path = patch(tmp_path, "A pytest plug-in", "Something")
-    assert verdict(runner, healthy, path) == (False, f"survived {TEST}")
-
-
-def test_a_patch_that_no_longer_applies(runner: ModuleType, healthy: Path, tmp_path: Path) -> None:
-    path = patch(tmp_path, "A pytest plug-in", "Something")
-    path.write_text(path.read_text().replace("A pytest plug-in", "What was here once"))
-    assert verdict(runner, healthy, path) == (False, "no longer applies")
-
-
-def test_a_test_that_is_not_there(runner: ModuleType, healthy: Path, tmp_path: Path) -> None:
-    path = patch(tmp_path, "A pytest plug-in", "Something", test=f"{TEST}s")
-    assert verdict(runner, healthy, path) == (False, "its tests fail without it")
-
-
-def test_a_patch_that_names_no_test(runner: ModuleType, healthy: Path, tmp_path: Path) -> None:
-    path = patch(tmp_path, "A pytest plug-in", "Something")
-    path.write_text(path.read_text().replace(runner.MARK, "#"))
-    killed, note = verdict(runner, healthy, path)
-    assert not killed
-    assert note.startswith("names no test")
+@pytest.mark.parametrize(
+    ("name", "killed", "note"),
+    [
+        ("noticed", True, ""),
+        ("unnoticed", False, f"survived {TEST}"),
+        ("outdated", False, "no longer applies"),
+        ("no-such-test", False, f"without it, {TEST}s: does not run"),
+        ("names-no-test", False, "begin the patch with `# seeds:` and `# killed by:`"),
+        ("breaks-the-import", False, f"{TEST}: no assertion"),
+        ("raises", False, f"{TEST}: no assertion"),
+    ],
+)
+def test_what_it_says_of_a_patch(
+    verdicts: dict[str, tuple[bool, str]], name: str, killed: bool, note: str
+) -> None:
+    assert verdicts[name] == (killed, note)

@@ -2,9 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
+from ledger.store import sqlite
+from ledger.store.chain import Head
+from ledger.store.location import db_upgrade
 from ledger.store.log import AppendFailed, Fenced, LogCorrupt
 from ledger.store.verify import verify
 from places import Place, draft, job_held
@@ -24,6 +28,31 @@ def test_a_writer_that_was_overtaken_writes_nothing(place: Place) -> None:
     assert newer.append([draft(job_held(4), epoch=2)]).commit == 3
     for log in (old, new, newer):
         log.close()
+
+
+def test_nobody_can_append_between_the_look_at_the_fence_and_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fence is read under the write lock: what was true when it was read is so at the end."""
+    db_upgrade(tmp_path, None)
+    monkeypatch.setattr("ledger.store.sqlite.BUSY_TIMEOUT_S", 0.05)
+    place = Place(tmp_path, None)
+    mine, other = place.open(), place.open()
+    read, tried = sqlite._head, list[int]()
+
+    def intruded(cursor: object) -> Head:
+        found = read(cursor)
+        if not tried:
+            tried.append(1)
+            with pytest.raises(AppendFailed, match="locked"):
+                other.append([draft(job_held(2))])
+        return found
+
+    monkeypatch.setattr(sqlite, "_head", intruded)
+    assert mine.append([draft(job_held(1))]).commit == 1
+    assert tried
+    mine.close()
+    other.close()
 
 
 def test_stored_rows_are_fenced_too(place: Place) -> None:

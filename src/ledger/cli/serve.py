@@ -182,6 +182,7 @@ def master(
         operator_uids=frozenset({0, place.stat().st_uid}),
         backups=settings.backup_directory(),
         backup_every_s=_backup_every(settings),
+        expect_log=settings.expect_log,
     )
     try:
         return run(wanted, say, insecure=insecure_listen or settings.insecure_listen)

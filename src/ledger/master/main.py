@@ -35,7 +35,7 @@ from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
 from ledger.settings import keep_private
 from ledger.store.leadership import Leadership, leadership
-from ledger.store.location import open_log
+from ledger.store.location import had_log, open_log
 from ledger.store.log import Log
 
 logger = structlog.get_logger("master")
@@ -51,7 +51,8 @@ Serve = Callable[[Service, asyncio.Event], Coroutine[None, None, None]]
 class MasterSettings:
     """How a master is run. `operator_uids`: accounts that are operators on the Unix socket.
     `job_lease_s`: make this the policy's lease before any agent is answered. `backups`: the folder
-    whose newest backup it tells the age of, and how often there should be one (0: never)."""
+    whose newest backup it tells the age of, and how often there should be one (0: never).
+    `expect_log`: never begin a new log."""
 
     data: Path
     database_url: str | None = None
@@ -62,6 +63,7 @@ class MasterSettings:
     operator_uids: frozenset[int] = frozenset()
     backups: Path | None = None
     backup_every_s: int = 0
+    expect_log: bool = False
 
 
 def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None]) -> int:
@@ -75,7 +77,8 @@ def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None
     lead = leadership(settings.data, settings.database_url, die)
     lead.acquire(wait=settings.wait)
     try:
-        log = open_log(settings.data, settings.database_url, write=True, create=True)
+        new = not settings.expect_log and not had_log(settings.data)
+        log = open_log(settings.data, settings.database_url, write=True, create=new)
         try:
             return uvloop.run(Reign(settings, lead, log, die, say).run(serve))
         finally:

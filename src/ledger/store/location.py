@@ -26,7 +26,8 @@ def open_log(data: Path | None, url: str | None, *, write: bool, create: bool = 
     if version is None and create:
         version = db_upgrade(data, url)
     if version is None:
-        raise LogUnavailable(f"there is no log in {_shown(place)}; nothing was created")
+        traces = " although there was one" if data is not None and had_log(data) else ""
+        raise LogUnavailable(f"there is no log in {_shown(place)}{traces}; nothing was created")
     _check_version(version, _shown(place), write=write)
     if url:
         from ledger.store.postgres import PostgresLog
@@ -39,6 +40,15 @@ def size_of(data: Path) -> int:
     """The bytes that a log in SQLite takes on disk."""
     files = (data / f"{FILE}{end}" for end in ("", "-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
+
+
+def had_log(data: Path) -> bool:
+    """Does a data directory hold what only a log can have left there: checkpoints, projections?
+
+    Then a log that is not there was lost, or lies on a disk that is not mounted, and a new one in
+    its place would be another, empty cluster.
+    """
+    return any(any(data.glob(trace)) for trace in ("checkpoints/*.checkpoint", "projections/*.db"))
 
 
 def db_version(data: Path | None, url: str | None) -> str | None:
