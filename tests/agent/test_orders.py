@@ -195,9 +195,15 @@ def test_an_older_epoch_is_not_obeyed() -> None:
         assert n.runner.runs[0].graces == []
         assert n.runner.runs[0].lease_until == until  # nor does it renew the lease
         assert n.spool.seen.epoch == 5
-        n.master.seen = Seen(incarnation="i2", epoch=1, position=9, hash="dd")
+        n.master.seen = Seen(incarnation="i2", epoch=1, position=9, hash="dd")  # a restored log
         n.master.give()
         await soon(lambda: n.runner.runs[0].graces)
         assert n.spool.seen.incarnation == "i2"
+        n.master.seen = Seen(incarnation="i1", epoch=6, position=99, hash="ee")
+        n.master.give(order("z", job=19))
+        asked = len(n.master.requests)
+        await soon(lambda: len(n.master.requests) > asked + 2)
+        assert n.spool.seen.incarnation == "i2", "a log that was replaced has come back"
+        assert (19, 1) not in n.runner.started()
 
     with_agent(story)

@@ -162,9 +162,13 @@ class Memory:
         return tuple(self._reports[n].report for n in sorted(self._unacked))
 
     def outdated(self, seen: Seen) -> bool:
-        """Does a reply with this head come from a reign that is known to be over?"""
+        """Does a reply with this head come from a reign that is known to be over?
+
+        So is every reign over a log that another copy has taken the place of (a restored one).
+        """
         known = self._incarnations.get(seen.incarnation)
-        return known is not None and seen.epoch < known.epoch
+        former = seen.incarnation != self.seen.incarnation
+        return known is not None and (former or seen.epoch < known.epoch)
 
     # what it is told
 

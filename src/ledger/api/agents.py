@@ -85,6 +85,8 @@ async def sync(who: Who, node: NodeName) -> Response:
         asked.facts.image,
         asked.facts.kernel,
         asked.facts.packages_sha256,
+        asked.seen.incarnation,
+        asked.seen.hash,
         *(report.cause for report in asked.reports),
         *(report.output.sha256 for report in asked.reports if report.output is not None),
     ):
@@ -145,7 +147,7 @@ def _plain(line: str) -> None:
 
 def _bounded(sync: SyncRequest) -> None:
     """Numbers that will be stored must be such as every store can hold."""
-    numbers = [sync.protocol]
+    numbers = [sync.protocol, sync.seen.epoch, sync.seen.position]
     for r in sync.reports:
         numbers += [r.job, r.attempt, r.exit_code or 0, r.signal or 0, r.ran_us]
         if r.output is not None:

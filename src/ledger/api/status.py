@@ -42,7 +42,8 @@ async def healthz(who: Who) -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"model": ReadyOut}})
 async def readyz(who: Who, response: Response) -> ReadyOut:
-    """Can requests be decided? 503 with the replay's progress until they can."""
+    """Can requests be decided? 503 with the replay's progress until they can, and with the reason
+    if they can no longer be."""
     service = who.service
     running = service.running
     if running is None:
@@ -63,9 +64,12 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
     fresh = await asyncio.to_thread(service.freshness)
     if fresh is not None and fresh.warning:
         warnings.append(fresh.warning)
+    over = running.master.failed or running.master.halted
+    if over:
+        response.status_code = 503
     return ReadyOut(
-        ready=not running.master.failed,
-        sentence=running.master.failed or "Ready.",
+        ready=not over,
+        sentence=over or "Ready.",
         replayed=running.master.head.position,
         head=running.master.head.position,
         epoch=running.master.epoch,

@@ -104,7 +104,9 @@ def _reachable(client: "Client") -> Iterator[tuple[str, str, str]]:
     advice = "Look at the load of the master's machine and disk."
     yield "warn" if took > SLOW_S else "ok", found, advice
     if not state.ready:
-        yield "warn", state.sentence, "The master replays its log; ask again in a while."
+        replays = "The master replays its log; ask again in a while."
+        advice = "docs/runbooks says what to do about it." if state.epoch else replays
+        yield "warn", state.sentence, advice
     late = state.backups.warning if state.backups else ""
     for warning in state.warnings:
         if warning != late:

@@ -206,7 +206,7 @@ class StaleSync(Conflict):
 
 
 class LogBehind(Conflict):
-    """An agent has seen a later head of the log than the master has: part of the log is missing."""
+    """An agent was shown a head that the log has not: a part is missing, and nothing is decided."""
 
     code, status = "log_behind", 409
     hint = "Stop the master and restore the newest copy of the log: docs/runbooks/log-behind.md."

@@ -28,7 +28,9 @@ from ledger.events import (
     Via,
 )
 from ledger.master.loop import Master
+from ledger.master.reader import LogReader
 from ledger.master.texts import Texts, parsed
+from ledger.store.chain import Head
 from ledger.wire import PROTOCOL, Order, Seen, SyncReply, SyncRequest
 
 logger = structlog.get_logger("contacts")
@@ -39,7 +41,8 @@ OLDEST_PROTOCOL = 1
 @dataclass
 class Heard:
     """What this master has heard of one node: when last (µs on the log's clock), what it said then,
-    and when it was last answered; 0 and None if not in this reign."""
+    and when it was last answered; 0 and None if not in this reign. `confirmed` is the last head
+    that it was shown by us, or spoke of and the log has."""
 
     last: int
     boot_id: str = ""
@@ -48,6 +51,7 @@ class Heard:
     answered: int = 0
     held: frozenset[tuple[int, int]] = frozenset()
     told: Contact | None = None
+    confirmed: Seen = field(default_factory=Seen)
     members_lost: set[tuple[int, int]] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,10 +59,17 @@ class Heard:
 class Contacts:
     """Answers `sync`. `still_master` says whether this process may still speak for the log."""
 
-    def __init__(self, master: Master, texts: Texts, still_master: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        master: Master,
+        texts: Texts,
+        still_master: Callable[[], bool],
+        reader: LogReader,
+    ) -> None:
         self._master = master
         self._texts = texts
         self._still_master = still_master
+        self._reader = reader
         self._began = master.now()
         self._heard: dict[str, Heard] = {}
         self.behind = 0
@@ -101,12 +112,13 @@ class Contacts:
     ) -> SyncReply:
         """Take an agent's reports, and answer with its orders once they differ from what it has."""
         heard = self._admit(node, sync)
-        await self._check(node, sync)
+        await self._check(node, heard, sync.seen)
         acked = await self._take(subject, node, heard, sync, via, request)
         deadline = asyncio.get_running_loop().time() + self._patience(sync)
         while True:
             heard.wake.clear()
             cluster = await self._master.settled()
+            self._demand_whole_log()
             if node not in cluster.nodes:
                 raise UnknownNode(f"There is no node {node}.")
             if cluster.nodes[node].silent_since:
@@ -123,9 +135,11 @@ class Contacts:
             except TimeoutError:
                 continue
         reply = await self._reply(node, acked)
+        self._demand_whole_log()
         if not self._still_master():
             raise StaleSync("This master no longer speaks for the log.")
         heard.answered = self._master.now()
+        heard.confirmed = reply.seen
         return reply
 
     def of(self, node: str) -> Heard:
@@ -161,21 +175,36 @@ class Contacts:
             for job_id, _ in known.attempts:
                 self.wake(set(self._nodes_of(job_id)[:1]))
 
-    async def _check(self, node: str, sync: SyncRequest) -> None:
-        """The node is enrolled, and has seen no more of the log than there is."""
+    async def _check(self, node: str, heard: Heard, seen: Seen) -> None:
+        """The node is enrolled, and the head it was shown is in the log. If it is not, nothing is
+        decided any more: what the log has lost could be done a second time."""
         cluster = await self._master.settled()
         if node not in cluster.nodes:
             raise UnknownNode(f"There is no node {node}.")
-        head = self._master.head
-        if (
-            sync.seen.incarnation == self._master.log.incarnation
-            and sync.seen.position > head.position
-        ):
-            self.behind = max(self.behind, sync.seen.position)
-            logger.critical("an agent has seen more of the log than there is", seen=sync.seen)
-            raise LogBehind(
-                f"An agent has seen position {sync.seen.position}; the log ends at {head.position}."
-            )
+        ours = seen.incarnation == self._master.log.incarnation and seen.position > 0
+        if ours and seen != heard.confirmed:
+            found = await self._reader.call(lambda log: log.commit_at(seen.position))
+            if found is None or (found.hash, found.epoch) != (seen.hash, seen.epoch):
+                self._halt(node, seen, found)
+            elif seen.epoch > self._master.epoch:
+                raise StaleSync("Another master has spoken for this log since.")
+            heard.confirmed = seen
+        self._demand_whole_log()
+
+    def _halt(self, node: str, seen: Seen, found: Head | None) -> None:
+        self.behind = max(self.behind, seen.position)
+        end = self._master.head.position
+        instead = (
+            "another commit is there" if found or seen.position <= end else f"it ends at {end}"
+        )
+        self._master.halt(
+            f"The agent of {node} was shown position {seen.position} of this log, in epoch "
+            f"{seen.epoch}, and {instead}: a part of the log is missing or was changed."
+        )
+
+    def _demand_whole_log(self) -> None:
+        if self._master.halted:
+            raise LogBehind(self._master.halted)
 
     async def _take(
         self,

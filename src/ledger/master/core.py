@@ -34,7 +34,7 @@ class Core:
         self._recovered = recovered
         self.master = Master(log, recovered.cluster, now, refold, die)
         self.texts = Texts(reader)
-        self.contacts = Contacts(self.master, self.texts, fresh)
+        self.contacts = Contacts(self.master, self.texts, fresh, reader)
         self.planner = Planner(self.master)
         self.refused = RefusedDemand()
         self.bells = Bells()

@@ -23,6 +23,7 @@ from ledger.codec import CODEC, BrokenEvent
 from ledger.commands import Command, Subject
 from ledger.domain.cluster import decide, evolve
 from ledger.domain.errors import (
+    LogBehind,
     Malformed,
     NotNow,
     OutcomeUnknown,
@@ -116,6 +117,7 @@ class Master:
         self.last = Written()
         self.full_since = 0
         self.failed = ""
+        self.halted = ""
         self.accepting = True
         self._refold = refold
         self._on_fatal = on_fatal
@@ -160,6 +162,8 @@ class Master:
         """
         if self.failed or not self.accepting:
             raise NotNow("The master is stopping.")
+        if self.halted:
+            raise LogBehind(self.halted)
         if len(self._queue) >= MAX_QUEUED:
             raise TooBusy(f"{MAX_QUEUED} requests are waiting.", retry_after_s=1)
         loop = asyncio.get_running_loop()
@@ -188,7 +192,7 @@ class Master:
         while self.accepting and not self.failed:
             await self._something.wait()
             self._something.clear()
-            while self._queue and not self.failed:
+            while self._queue and not self.failed and not self.halted:
                 batch = Batch()
                 try:
                     self._decide(batch)
@@ -201,6 +205,22 @@ class Master:
         """Take nothing more; `run` returns once what was taken is done, and nobody need wait."""
         self.accepting = False
         self._something.set()
+        for listener in tuple(self._listeners):
+            listener(())
+
+    def halt(self, why: str) -> None:
+        """Decide nothing more, whoever asks: the log is not all that there was. Once is enough.
+
+        What is on its way to disk gets there; the state can be read on; who waits is woken.
+        """
+        if self.halted:
+            return
+        self.halted = why
+        logger.critical("nothing is decided any more: see docs/runbooks/log-behind.md", why=why)
+        for request in self._queue:
+            if not request.done.done():
+                request.done.set_exception(LogBehind(why))
+        self._queue.clear()
         for listener in tuple(self._listeners):
             listener(())
 

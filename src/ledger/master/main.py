@@ -238,7 +238,7 @@ class Reign:
             await master.ask_one(SYSTEM, StopMaster(reason="told to stop"))
         master.close()
         await workers[0]
-        if not master.failed:
+        if not master.failed and not master.halted:
             self._checkpoints.save(master.head, await master.settled())
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from ledger import events as ev
 from ledger.commands import SYSTEM, Command, GiveUp, RecordRefused, Silence
-from ledger.domain.errors import NotNow, Refusal, StaleProposal, StorageIsFull, TooBusy
+from ledger.domain.errors import LogBehind, NotNow, Refusal, StaleProposal, StorageIsFull, TooBusy
 from ledger.domain.orders import due
 from ledger.domain.schedule import Plan, plan, view
 from ledger.master.contacts import Contacts
@@ -97,7 +97,7 @@ class Planner:
             try:
                 await self._pass()
                 self.trouble = ""
-            except (NotNow, TooBusy, StorageIsFull) as refusal:
+            except (LogBehind, NotNow, TooBusy, StorageIsFull) as refusal:
                 self.trouble = str(refusal)
                 logger.warning("a plan could not be carried out", error=str(refusal))
                 await asyncio.sleep(1.0)
@@ -108,6 +108,8 @@ class Planner:
         loop = asyncio.get_running_loop()
         began = loop.time()
         cluster = await self._master.settled()
+        if self._master.halted:
+            return
         seen = view(cluster, self._master.now())
         made = self.last = await loop.run_in_executor(self._thread, plan, seen)
         micros = round((loop.time() - began) * 1e6)
@@ -199,6 +201,8 @@ class Ticker:
 
     async def _tick(self) -> None:
         cluster = await self._master.settled()
+        if self._master.halted:
+            return
         now = self._master.now()
         self._planner.nudge_if_due(now)
         lease_us = cluster.policy.job_lease_s * 1_000_000
