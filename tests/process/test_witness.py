@@ -186,7 +186,7 @@ def test_a_truncated_log_is_found_as_soon_as_an_agent_calls(
     site.age_leadership()
     site.master = site.run("master", name="second")
     sentence = halted(gone)
-    assert f"The agent of w1 was shown position {gone.shown}" in sentence
+    assert f"The agent of w1 was shown position {gone.shown}," in sentence
     assert site.master.end() == 0
     whole_again(gone)
     site.age_leadership()
