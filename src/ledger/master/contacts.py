@@ -41,8 +41,7 @@ OLDEST_PROTOCOL = 1
 @dataclass
 class Heard:
     """What this master has heard of one node: when last (µs on the log's clock), what it said then,
-    and when it was last answered; 0 and None if not in this reign. `confirmed` is the last head
-    that it was shown by us, or spoke of and the log has."""
+    and when it was last answered; 0 and None if not in this reign. `confirmed`: a head the log has."""
 
     last: int
     boot_id: str = ""
@@ -194,12 +193,11 @@ class Contacts:
     def _halt(self, node: str, seen: Seen, found: Head | None) -> None:
         self.behind = max(self.behind, seen.position)
         end = self._master.head.position
-        instead = (
-            "another commit is there" if found or seen.position <= end else f"it ends at {end}"
-        )
+        other = found is not None or seen.position <= end
+        instead = "another commit is there" if other else f"it ends at {end}"
         self._master.halt(
-            f"The agent of {node} was shown position {seen.position} of this log, in epoch "
-            f"{seen.epoch}, and {instead}: a part of the log is missing or was changed."
+            f"The agent of {node} was shown position {seen.position}, in epoch {seen.epoch}, and "
+            f"{instead}: a part of the log is missing or was changed."
         )
 
     def _demand_whole_log(self) -> None:
