@@ -89,7 +89,10 @@ class Tracer:
             if self._log.exists() and "killed by SIGKILL" in self._log.read_text():
                 raise TooSoon(f"{self._point} was reached before anybody asked for anything")
             raise AssertionError(f"strace can't trace here: {self._program.stderr.read()}")
-        statuses = [path.read_text() for path in Path(f"/proc/{pid}").glob(f"{threads}/status")]
+        try:
+            statuses = [path.read_text() for path in Path(f"/proc/{pid}").glob(f"{threads}/status")]
+        except (FileNotFoundError, ProcessLookupError):  # a thread that ends while we look
+            return False
         return all(re.search(r"^TracerPid:\t[1-9]", status, re.MULTILINE) for status in statuses)
 
     def close(self) -> None:
