@@ -10,7 +10,7 @@ from typing import Any
 import pysqlite3
 import pytest
 
-from ledger.master.recovery import recover, save
+from ledger.master.recovery import Checkpoints, recover
 from ledger.store.location import open_log
 from ledger.store.log import Log, LogCorrupt, LogFailure, LogUnavailable
 from ledger.store.verify import verify
@@ -191,7 +191,7 @@ def test_a_start_from_a_checkpoint_leaves_what_it_does_not_read_to_verify(
 ) -> None:
     original = filled(log, commits=20)
     head = log.head()
-    save(tmp_path / "checkpoints", head, recover(log, None).cluster)
+    Checkpoints(tmp_path / "checkpoints").save(head, recover(log, None).cluster)
     log.close()
     row = original.rows[20]
     mark, name = ("%s", "notification_id") if place.url else ("?", "rowid")

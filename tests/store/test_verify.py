@@ -7,7 +7,7 @@ import pytest
 from ledger.store.chain import EMPTY, NO_HASH, Row, seal
 from ledger.store.log import Log, LogCorrupt
 from ledger.store.verify import verify
-from places import Place, fill, raw
+from places import Place, draft, fill, job_held, raw
 
 APPEND_ONLY = {
     "sqlite": ["DROP TRIGGER stored_events_no_update", "DROP TRIGGER stored_events_no_delete"],
@@ -36,6 +36,12 @@ def test_a_whole_log_is_verified(log: Log) -> None:
     seen: list[int] = []
     assert verify(log, seen.append) == (head, 15, {}, {})
     assert seen == [20]
+
+
+def test_a_log_may_grow_while_it_is_verified(log: Log) -> None:
+    before = fill(log, 2, 1).position
+    log.append([draft(job_held(99), at=3)])
+    log.inspect(before)
 
 
 def test_an_empty_log_is_whole(log: Log) -> None:

@@ -108,7 +108,7 @@ class Log(Protocol):
 
     def inspect(self, last: int) -> None:
         """Have the database look for damage that rows read in order can't show; `last` is the
-        position that they end at. Raises `LogCorrupt`."""
+        position that they ended at, and the log may have grown since. Raises `LogCorrupt`."""
 
     def wait(self, after: int, timeout: float) -> bool:
         """Wait until the head lies behind `after`; False when `timeout` seconds passed first."""

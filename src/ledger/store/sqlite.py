@@ -210,13 +210,15 @@ class SQLiteLog(StoredLog):
 
     def inspect(self, last: int) -> None:
         """Whether the table ever had more rows than now, and SQLite's own check of the file."""
-        (most,) = self._fetch("SELECT seq FROM sqlite_sequence WHERE name = 'stored_events'") or [
-            (0,)
-        ]
-        if most[0] != last:
+        # Both in one statement: a log that is verified may grow meanwhile.
+        ((most, end),) = self._fetch(
+            "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'stored_events'),"
+            " (SELECT max({position}) FROM stored_events)"
+        )
+        if (most or 0) != (end or 0):
             raise LogCorrupt(
-                f"the log ends at position {last}, and has been longer: it went up to {most[0]}",
-                last + 1,
+                f"the log ends at position {end or 0}, and has been longer: it went up to {most}",
+                (end or 0) + 1,
             )
         found = [text for (text,) in self._fetch("PRAGMA integrity_check(3)")]
         if found != ["ok"]:
