@@ -7,15 +7,12 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -23,103 +20,11 @@ from ledger.events import AttemptEnded, Recorded
 from ledger.store.location import open_log
 from ledger.store.verify import verify
 
+from .processes import Cold, Process, Zygote, until
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN_AS = "nobody" if os.geteuid() == 0 else ""
 """The account of the jobs: root's agents need one, others run all as themselves."""
-
-T = TypeVar("T")
-
-
-def until(what: Callable[[], T], deadline_s: float = 30.0, saying: str = "it") -> T:
-    """Poll until `what()` is true; its value."""
-    end = time.monotonic() + deadline_s
-    while not (value := what()):
-        assert time.monotonic() < end, f"{saying} did not happen within {deadline_s:g} s"
-        time.sleep(0.005)
-    return value
-
-
-def state_of(pid: int) -> str:
-    """The kernel's letter for what a process does (`T` is stopped); empty if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
-
-
-class Zygote:
-    """The program `zygote.py`, spoken to from any thread."""
-
-    def __init__(self) -> None:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("JOBLEDGER_")}
-        self._lock = threading.Lock()
-        self._program = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            env={**kept, "JOBLEDGER_LOG_FORMAT": "text"},
-        )
-
-    def ask(self, **what: Any) -> dict[str, Any]:
-        """One question, one answer."""
-        assert self._program.stdin is not None
-        assert self._program.stdout is not None
-        with self._lock:
-            self._program.stdin.write(json.dumps(what) + "\n")
-            self._program.stdin.flush()
-            answer: dict[str, Any] = json.loads(self._program.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        """End it and all that it started."""
-        assert self._program.stdin is not None
-        self._program.stdin.close()
-        self._program.wait(30)
-
-
-class Process:
-    """A `jobledger` command that runs. What it says is kept in the file `said`."""
-
-    def __init__(
-        self, zygote: Zygote, words: list[str], said: Path, env: Mapping[str, str] | None = None
-    ) -> None:
-        self._zygote, self.said = zygote, said
-        self.pid: int = zygote.ask(start=words, env=dict(env or {}), stderr=str(said))["pid"]
-
-    @property
-    def status(self) -> int | None:
-        """How it ended, negative for a signal; None while it runs."""
-        status: int | None = self._zygote.ask(ask=self.pid)["status"]
-        return status
-
-    def tell(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.status is None:
-            os.kill(self.pid, number)
-
-    def ends(self, deadline_s: float = 30.0, by: str = "itself") -> int:
-        """Wait for its end; its status."""
-        until(lambda: self.status is not None, deadline_s, f"the end of {self.pid} by {by}")
-        status = self.status
-        assert status is not None
-        return status
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """End it; its status."""
-        self.tell(signal.SIGCONT)
-        self.tell(number)
-        return self.ends()
-
-    def freeze(self) -> None:
-        """Stop it, and wait until it is stopped."""
-        self.tell(signal.SIGSTOP)
-        until(lambda: state_of(self.pid) in "Tt", 10, "the stop")
-
-    def words(self) -> str:
-        """What it has said so far."""
-        return self.said.read_text() if self.said.exists() else ""
 
 
 class Answer(NamedTuple):
@@ -229,18 +134,30 @@ class Site:
         """Where the master listens."""
         return f"unix:{self.data / 'jobledger.sock'}"
 
-    def run(self, *words: str, name: str, data: Path | None = None) -> Process:
-        """Start a command."""
+    def run(
+        self,
+        *words: str,
+        name: str,
+        data: Path | None = None,
+        held: bool = False,
+        cold: bool = False,
+    ) -> Process:
+        """Start a command; one that is held waits for SIGCONT before its first step.
+
+        `cold`: as a user would, by its name; else from what has been loaded already.
+        """
         env = {"JOBLEDGER_DATA": str(data or self.data)}
         if self.database_url:
             env["JOBLEDGER_DATABASE_URL"] = self.database_url
-        process = Process(self._zygote, list(words), self.folder / f"{name}.log", env)
+        said = self.folder / f"{name}.log"
+        kind = Cold if cold else Process
+        process = kind(self._zygote, list(words), said, env, held=held)
         self._started.append(process)
         return process
 
-    def start(self, *options: str) -> Process:
+    def start(self, *options: str, cold: bool = False) -> Process:
         """Start the master and wait until it is ready."""
-        self.master = self.run("master", *options, name="master")
+        self.master = self.run("master", *options, name="master", cold=cold)
         self.ready(self.master)
         return self.master
 

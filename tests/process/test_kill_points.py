@@ -5,67 +5,39 @@ One service lives through all the points of a database: its agents, its submitte
 file that the jobs themselves write go on, and only the master dies and comes back.
 """
 
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
 
 from ledger.events import AttemptEnded, JobEnded, JobHeld, JobsSubmitted
+from ledger.store.shelf import listed
 from ledger.testing.evidence import Evidence
 
-from .harness import Site, until
+from .harness import Process, Site, until
 from .load import Book, Load, Told, large, mixed, submissions
-from .strace import Point, TooSoon, Tracer, need_strace
+from .points import FIRST_REPLY, Where, places
+from .strace import Hit, Point, TooSoon, Tracer, need_strace
 
 KILLED = -9
 REAL, PRETENDED = 3, 4
 TRIES = 5
 """A background call may come to the point while strace is attaching: then it is tried again."""
 
+COLD = 30
+
 
 class Died(NamedTuple):
     """What became of one point."""
 
-    point: Point
+    where: Where
     outstanding: int
     between: bool
-
-
-def points(database: str, log: str, *, full: bool) -> list[Point]:
-    """The points of a database: what the master calls to store, to hear and to answer.
-
-    No two have the same call and ordinal: of `write`, the loop has those from 21 on; on `log.db`,
-    to which SQLite writes back its journal, are those that the journal itself leaves.
-    """
-    wanted: dict[str, tuple[range, tuple[int, ...]]]
-    if database == "sqlite":
-        wanted = {
-            "write": (range(1, 13), (1, 2, 5)),
-            "pwrite64": (range(1, 17), (2, 7)),
-            "fsync": (range(2, 14), (2, 4)),
-            "read": (range(1, 7), (3,)),
-        }
-        back = [Point("pwrite64", k, log) for k in range(17, 23)] + [Point("fsync", 1, log)]
-        few_back = back[:1]
-    else:
-        wanted = {
-            "sendto": (range(1, 13), (2, 4)),
-            "recvfrom": (range(1, 19), (3, 8)),
-            "poll": (range(1, 19), (4, 8)),
-        }
-        back = few_back = []
-    chosen = [
-        Point(call, k) for call, (all_of, few) in wanted.items() for k in (all_of if full else few)
-    ]
-    chosen += [Point("epoll_pwait", k, loop=True) for k in (range(1, 7) if full else (3,))]
-    replies = range(21, 121 - len(chosen) - len(back)) if full else range(21, 33, 2)
-    return [
-        *chosen,
-        *(back if full else few_back),
-        *(Point("write", k, loop=True) for k in replies),
-    ]
+    to_agent: bool
 
 
 class Victim:
@@ -81,40 +53,98 @@ class Victim:
         site.simulated(PRETENDED, "sim")
         site.nodes_ready(REAL + PRETENDED)
 
-    def kill(self, point: Point) -> Died:
-        """Let the master die at the point, bring it back, and check what must hold."""
-        trace = self.site.folder / "strace.log"
-        for _ in range(TRIES):
-            master = self.site.master
-            assert master is not None
-            trace.unlink(missing_ok=True)
-            try:
-                tracer = Tracer(master.pid, point, "SIGKILL", trace)
-                break
-            except TooSoon:
-                assert master.ends(20, str(point)) == KILLED
-                self.site.age_leadership()
-                self.site.start()
-        else:
-            raise AssertionError(f"{point} was reached too soon, {TRIES} times")
-        load = Load(self.site, self.book, large if point.path else mixed(self.site))
-        try:
-            assert master.ends(20, str(point)) == KILLED
-        finally:
-            load.end()
-            tracer.close()
-        assert load.refused == [], point
-        hit = tracer.killed()
+    def kill(self, where: Where) -> Died:
+        """Let the master die there, bring it back, and check what must hold."""
+        with ExitStack() as stack:
+            hit = {"recovering": self._recovering, "ending": self._ending}.get(
+                where.moment, self._reigning
+            )(where, stack)
         outstanding = self.book.unanswered
-        assert outstanding, f"{point}: nobody waited for an answer"
-        self.site.age_leadership()
-        self.site.start()
+        self.again()
         web = self.site.web()
         untold = [key for key in outstanding if self.book.repeat(web, key)]
         self.check()
         # PostgreSQL keeps nothing of a master that died before it had sent COMMIT.
         durable = hit.reply or hit.synced or self.site.database_url is not None
-        return Died(point, len(outstanding), bool(untold) and durable)
+        between = where.moment != "recovering" and bool(untold) and durable
+        return Died(where, len(outstanding), between, "HTTP/1.1 200" in hit.line)
+
+    def again(self, *, cold: bool = False, held: bool = False) -> Process:
+        """Start the next master, and wait until it is ready unless it is held."""
+        self.site.age_leadership()
+        if not held:
+            return self.site.start(cold=cold)
+        self.site.master = self.site.run("master", name="master", held=True, cold=cold)
+        return self.site.master
+
+    def _traced(self, where: Where) -> tuple[Process, Tracer]:
+        """The master, with what will kill it."""
+        trace = self.site.folder / "strace.log"
+        if where.cold:
+            self._master().end(signal.SIGKILL)
+            self.again(cold=True)
+        for _ in range(TRIES):
+            master = self._master()
+            trace.unlink(missing_ok=True)
+            try:
+                return master, Tracer(master.pid, where.point, "SIGKILL", trace)
+            except TooSoon:
+                assert master.ends(20, str(where)) == KILLED
+                self.again(cold=where.cold)
+        raise AssertionError(f"{where} was reached too soon, {TRIES} times")
+
+    def _master(self) -> Process:
+        assert self.site.master is not None
+        return self.site.master
+
+    def _reigning(self, where: Where, stack: ExitStack) -> Hit:
+        """While it is asked for much, by those who wait for an answer; perhaps beside a backup."""
+        if where.moment == "beside a backup":
+            stack.callback(self._backed_up, self.site.run("backup", "create", name="backup"))
+        master, tracer = self._traced(where)
+        load = Load(self.site, self.book, large if where.point.path else mixed(self.site))
+        try:
+            assert master.ends(20, str(where)) == KILLED
+        finally:
+            load.end()
+            tracer.close()
+        assert load.refused == [], where
+        assert self.book.unanswered, f"{where}: nobody waited for an answer"
+        return tracer.killed()
+
+    def _backed_up(self, backup: Process) -> None:
+        assert backup.ends(60) == 0, backup.words()
+        assert all(found.verified for found in listed(self.site.data / "backups"))
+
+    def _recovering(self, where: Where, stack: ExitStack) -> Hit:
+        """Before it has come back from another death."""
+        load = Load(self.site, self.book, mixed(self.site))
+        told = len(self.book.told)
+        until(lambda: len(self.book.told) > told + 4, 20, "answers")
+        self._master().end(signal.SIGKILL)
+        load.end()
+        master = self.again(cold=where.cold, held=True)
+        trace = self.site.folder / "strace.log"
+        trace.unlink(missing_ok=True)
+        tracer = Tracer(master.pid, where.point, "SIGKILL", trace)
+        stack.callback(tracer.close)
+        master.tell(signal.SIGCONT)
+        assert master.ends(30, str(where)) == KILLED
+        return tracer.killed()
+
+    def _ending(self, where: Where, stack: ExitStack) -> Hit:
+        """After it was told to end; those who ask meanwhile may be refused."""
+        master, tracer = self._traced(where)
+        stack.callback(tracer.close)
+        told = len(self.book.told)
+        # What is counted on the journal is the master's last event, not the requests before it.
+        if not where.point.path.endswith("-wal"):
+            load = Load(self.site, self.book, mixed(self.site))
+            stack.callback(load.end)
+            until(lambda: len(self.book.told) > told + 4, 20, "answers")
+        master.tell(signal.SIGTERM)
+        assert master.ends(20, str(where)) == KILLED
+        return tracer.killed()
 
     def check(self) -> None:
         """What holds after every death."""
@@ -150,32 +180,33 @@ class Victim:
 
 
 def table(died: list[Died]) -> Iterator[tuple[str, str]]:
-    """The figures: one row for each call, and one for all."""
+    """The figures: one row for each kind, and one for all."""
     kinds: dict[str, list[Died]] = defaultdict(list)
     for one in died:
-        kinds[one.point.kind].append(one)
-    for kind, found in [*sorted(kinds.items()), ("all", died)]:
+        kinds[one.where.kind].append(one)
+    cold = [one for one in died if one.where.cold]
+    for kind, found in [*sorted(kinds.items()), ("by cold start", cold), ("all", died)]:
         between = sum(one.between for one in found)
         yield kind, f"{len(found)} tried and fired, {between} between append and reply"
 
 
-@pytest.mark.fault("A1", "A2")
+@pytest.mark.fault("A1", "A2", "A6")
 def test_no_kill_loses_or_doubles_anything(
     any_site: Site, database: str, full: bool, evidence: Evidence
 ) -> None:
     need_strace()
     began = time.monotonic()
     victim = Victim(any_site)
-    chosen = points(database, str(any_site.data / "log.db"), full=full)
-    died = [victim.kill(point) for point in chosen]
+    chosen = places(database, any_site, full=full)
+    died = [victim.kill(where) for where in chosen]
     # Whether a reply was still to come depends on how busy the machine is: go on until a third of
     # the deaths lay there, within reason.
-    for spare in range(121, 121 + len(chosen)):
+    for spare in range(FIRST_REPLY + len(chosen), FIRST_REPLY + 2 * len(chosen)):
         if 3 * sum(one.between for one in died) >= len(died):
             break
-        chosen.append(Point("sendto", spare, loop=True))
+        chosen.append(Where("reigning", Point("write", spare, loop=True)))
         died.append(victim.kill(chosen[-1]))
-    assert len({(point.call, point.ordinal) for point in chosen}) == len(chosen)
+    assert len({where.point for where in chosen}) == len(chosen)
     witnesses = victim.all_end()
     for kind, figures in table(died):
         evidence(f"kill -9 of the master, {database}, {kind}", figures)
@@ -183,7 +214,10 @@ def test_no_kill_loses_or_doubles_anything(
     evidence(
         f"kill -9 of the master, {database}, violations",
         f"0 in {acknowledged} acknowledged requests, {witnesses} jobs with a witness; "
+        f"{sum(one.to_agent for one in died)} deaths at the answer to an agent; "
         f"{time.monotonic() - began:.0f} s",
     )
     assert victim.book.unanswered == []
     assert 3 * sum(one.between for one in died) >= len(died)
+    assert sum(where.cold for where in chosen) >= (COLD if full else 1)
+    assert any(one.to_agent for one in died) or not full

@@ -2,9 +2,10 @@
 
 Run as a program, it imports all that the commands need, once, and forks for each command. It reads
 JSON lines from its standard input and answers each with one on its standard output: a line
-`{"start": [words …], "env": {…}, "stderr": path}` is answered by `{"pid": …}`, and `{"ask": pid}`
-by `{"status": …}`, negative for a signal, null while the process runs. When its input ends it kills
-what it started and still runs.
+`{"start": [words …], "env": {…}, "stderr": path, "held": bool}` is answered by `{"pid": …}`, and
+`{"ask": pid}` by `{"status": …}`, negative for a signal, null while the process runs. What is held
+stops before its first step, until it gets SIGCONT. When its input ends it kills what it started and
+still runs.
 """
 
 import ctypes
@@ -30,7 +31,7 @@ from ledger.cli import main as jobledger
 PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
 
 
-def start(words: list[str], env: dict[str, str], stderr: str) -> int:
+def start(words: list[str], env: dict[str, str], stderr: str, *, held: bool) -> int:
     """Fork, and be `jobledger WORDS` in the child, which never returns from here."""
     sys.stdout.flush()
     if pid := os.fork():
@@ -46,6 +47,8 @@ def start(words: list[str], env: dict[str, str], stderr: str) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(env)
+        if held:
+            os.kill(os.getpid(), signal.SIGSTOP)
         jobledger(words)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
@@ -65,7 +68,7 @@ def main() -> None:
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         if "start" in asked:
-            pid = start(asked["start"], asked["env"], asked["stderr"])
+            pid = start(asked["start"], asked["env"], asked["stderr"], held=asked["held"])
             running.add(pid)
             answer: dict[str, int | None] = {"pid": pid}
         else:
