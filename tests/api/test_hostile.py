@@ -34,8 +34,6 @@ def fault(bad: Hostile, answer: Any, seconds: float) -> str:
         return "" if bad.fine else f"was taken: {answer.status_code} {answer.text[:200]}"
     if not 400 <= answer.status_code < 500:
         return f"answered {answer.status_code}: {answer.text[:200]}"
-    if answer.text == "Invalid HTTP request received.":
-        return ""  # not HTTP: there is no request that could have a problem
     if answer.headers["content-type"] != "application/problem+json":
         return f"no problem but {answer.headers['content-type']}"
     problem = answer.json()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -24,7 +25,7 @@ from ledger.store.log import Log
 router = APIRouter(prefix="/v1", tags=["answers"])
 
 MAX_WAIT_S = 60.0
-PAGE_EVENTS = 2_000
+PAGE_BYTES = 512 << 10
 KEEP_ALIVE_S = 15.0
 
 _encode = msgspec.json.Encoder().encode
@@ -244,8 +245,8 @@ async def _stream(who: Caller, after: int, *, follow: bool, sse: bool) -> AsyncI
             changed.clear()
             head = master.head.position
             while after < head:
-                page, after = await who.running.reader.call(lambda log, a=after: _page(log, a))
-                yield b"".join(_framed(r, sse=sse) for r in page)
+                page, after = await who.running.reader.call(partial(_page, after=after, sse=sse))
+                yield page
             if not follow or master.failed or not master.accepting:
                 return
             try:
@@ -256,17 +257,20 @@ async def _stream(who: Caller, after: int, *, follow: bool, sse: bool) -> AsyncI
         forget()
 
 
-def _page(log: Log, after: int) -> tuple[list[Recorded], int]:
-    """At most `PAGE_EVENTS` events behind `after` (any position), and where to go on."""
-    found: list[Recorded] = []
+def _page(log: Log, after: int, *, sse: bool) -> tuple[bytes, int]:
+    """Events behind `after` (any position), about `PAGE_BYTES` of them, and where to go on.
+
+    That much is kept in memory for a client that takes its time.
+    """
+    found = bytearray()
     upto = log.head().position  # asked first: what is appended while we read is for the next page
     for r in log.read(after=log.commit_before(after), upto=upto):
         if r.position <= after:
             continue
-        found.append(r)
-        if len(found) >= PAGE_EVENTS:
-            return found, r.position
-    return found, max(after, upto)
+        found += _framed(r, sse=sse)
+        if len(found) >= PAGE_BYTES:
+            return bytes(found), r.position
+    return bytes(found), max(after, upto)
 
 
 def _framed(r: Recorded, *, sse: bool) -> bytes:

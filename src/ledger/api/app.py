@@ -60,6 +60,7 @@ class Envelope:
 
         try:
             subject = scope["state"]["subject"] = await auth.subject_of(Request(scope))
+            auth.demand_release(Headers(scope=scope))
             bounded = bodies.limited(scope, receive)
             if (route := shortcut(scope)) is not None:
                 response = await route(auth.Caller(Request(scope, bounded), subject))

@@ -7,10 +7,11 @@ import struct
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.commands import Subject
-from ledger.domain.errors import NotNow, Unauthenticated
+from ledger.domain.errors import NotNow, TooOld, Unauthenticated
 from ledger.domain.permissions import demand
 from ledger.events import Via
 from ledger.master.identity import by_peer, by_token, expiry
@@ -65,6 +66,21 @@ async def subject_of(request: Request) -> Subject:
     if host.startswith(_UNIX):
         return by_peer(int(host.removeprefix(_UNIX)), service.operator_uids)
     raise Unauthenticated("This request carries no credential.")
+
+
+OLDEST_CLIENT = (0, 1)
+"""Clients that say they are of an older release are told so."""
+
+_RELEASE = re.compile(r"^(?:jobledger[/ ])?v?(\d{1,6})\.(\d{1,6})")
+
+
+def demand_release(headers: Headers) -> None:
+    """Raise `TooOld` for a client of a release that is no longer understood."""
+    build = headers.get("x-jobledger-build", "")
+    found = _RELEASE.match(build)
+    if found and tuple(map(int, found.groups())) < OLDEST_CLIENT:
+        oldest = ".".join(map(str, OLDEST_CLIENT))
+        raise TooOld(f"The client is of release {build[:40]}; {oldest} is the oldest understood.")
 
 
 def via_of(request: Request) -> Via:

@@ -1,5 +1,6 @@
 """From a submission's bytes to the command it means: bounded, strict, and the same every time."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from starlette.types import Message, Receive, Scope
 
 from ledger.api.problems import explain_validation
 from ledger.commands import Submit
-from ledger.domain.errors import Malformed, NotJson, TooLarge
+from ledger.domain.errors import Malformed, NotJson, TooLarge, TooSlow
 from ledger.domain.submit import MAX_SPECS
 from ledger.events import Blob, Dependency, JobSpec
 from ledger.master.texts import Words
@@ -25,6 +26,9 @@ MAX_BODY = 16 << 20
 MAX_SMALL = 1 << 20
 MAX_FAULTS = 1_000
 KEY = re.compile(r"^[\x21-\x7e]{1,128}$")
+
+BODY_S, BODY_RATE = 10.0, 10_000
+"""Seconds that a body may take, and bytes that give it one more."""
 
 MAX_CHUNK = 4 << 20
 """Bytes of a piece of output."""
@@ -45,7 +49,8 @@ class Parsed(NamedTuple):
 
 
 def limited(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that raises `TooLarge` once a body is longer than its route takes."""
+    """`receive` that raises `TooLarge` once a body is longer than its route takes, and `TooSlow`
+    where it comes more slowly than `BODY_RATE`, after `BODY_S` for nothing."""
     path: str = scope["path"]
     limit = MAX_SMALL
     if path == "/v1/jobs":
@@ -53,13 +58,20 @@ def limited(scope: Scope, receive: Receive) -> Receive:
     elif path.startswith("/v1/agents/") and "/output/" in path:
         limit = MAX_CHUNK
     length = Headers(scope=scope).get("content-length", "0")
-    size = 0
+    size, due, more = 0, asyncio.get_running_loop().time() + BODY_S, True
 
     async def next_piece() -> Message:
-        nonlocal size
+        nonlocal size, more
         if length.isdigit() and int(length) > limit:
             raise TooLarge(f"The body has {length} bytes; at most {limit} are taken.")
-        message = await receive()
+        if not more:  # nothing but the client's going can come
+            return await receive()
+        try:
+            async with asyncio.timeout_at(due + size / BODY_RATE):
+                message = await receive()
+        except TimeoutError:
+            raise TooSlow(f"Of the body, {size} bytes came, and then nothing in time.") from None
+        more = bool(message.get("more_body", False))
         size += len(message.get("body", b""))
         if size > limit:
             raise TooLarge(f"The body has more than {limit} bytes.")

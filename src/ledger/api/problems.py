@@ -21,22 +21,27 @@ PROBLEM_JSON = "application/problem+json"
 
 def problem(request: Request, refusal: Refusal) -> Response:
     """The answer to a refused request."""
-    body = {
-        "type": f"urn:jobledger:{refusal.code}",
-        "title": refusal.code.replace("_", " "),
-        "status": refusal.status,
-        "code": refusal.code,
-        "detail": _shown(refusal.sentence),
-        "hint": refusal.advice,
-        "request": getattr(request.state, "request_id", ""),
-        "details": refusal.details,
-    }
+    body = described(refusal, getattr(request.state, "request_id", ""))
     headers = {}
     if refusal.status in (429, 503):
         headers["Retry-After"] = str(refusal.details.get("retry_after_s", 1))
     if isinstance(refusal, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body), refusal.status, headers, PROBLEM_JSON)
+
+
+def described(refusal: Refusal, request: str) -> dict[str, Any]:
+    """The body of a problem."""
+    return {
+        "type": f"urn:jobledger:{refusal.code}",
+        "title": refusal.code.replace("_", " "),
+        "status": refusal.status,
+        "code": refusal.code,
+        "detail": _shown(refusal.sentence),
+        "hint": refusal.advice,
+        "request": request,
+        "details": refusal.details,
+    }
 
 
 def _shown(sentence: str) -> str:

@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 
 from ledger.api.app import create_app
-from ledger.api.auth import PeerProtocol
+from ledger.api.connection import Connection
 from ledger.domain.errors import Refusal
 from ledger.master.main import MasterSettings, run_master
 from ledger.master.service import Service
@@ -107,7 +107,7 @@ async def serve(
     logger.info("listening", addresses=service.listening)
     config = uvicorn.Config(
         create_app(service),
-        http=PeerProtocol,
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

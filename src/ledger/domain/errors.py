@@ -69,6 +69,27 @@ class TooLarge(Malformed):
     hint = "Split the request; each part may have its own idempotency key."
 
 
+class HeadTooLarge(TooLarge):
+    """The request line and headers are larger than they may be."""
+
+    code, status = "head_too_large", 431
+    hint = "Send fewer, or shorter, headers and parameters."
+
+
+class TooSlow(Malformed):
+    """The request was not complete in time."""
+
+    code, status = "too_slow", 408
+    hint = "Send it again over a better connection; nothing of it was taken."
+
+
+class NotHttp(Malformed):
+    """What came over the connection is no HTTP request."""
+
+    code, status = "not_http", 400
+    hint = "The service speaks HTTP/1.1, without TLS of its own."
+
+
 class TooOld(Malformed):
     """The client or agent speaks a protocol that is no longer understood."""
 

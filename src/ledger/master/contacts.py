@@ -41,7 +41,7 @@ OLDEST_PROTOCOL = 1
 @dataclass
 class Heard:
     """What this master has heard of one node: when last (µs on the log's clock), what it said then,
-    and when it was last answered; 0 and None if not in this reign; `confirmed`: what the log has."""
+    and when it was last answered; 0 and None if not in this reign; `confirmed`: what the log has."""  # noqa: E501
 
     last: int
     boot_id: str = ""

@@ -24,6 +24,9 @@ from ledger.store.commits import (
 from ledger.store.log import AppendFailed, Draft, LogCorrupt
 
 BLOBS_AT_ONCE = 500
+FIRST_PAGE = 100
+PAGE_BYTES = 8 << 20
+"""About so much is read at a time: an event may have a megabyte, most have some hundred bytes."""
 
 
 class StoredLog(ABC):
@@ -124,11 +127,15 @@ class StoredLog(ABC):
         """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
         try:
             last = self._last_position() if upto is None else min(self._last_position(), upto)
+            size = FIRST_PAGE
             while after < last:
-                end = min(after + PAGE, last)
+                end = min(after + size, last)
                 page = self._fetch(PAGE_OF_ROWS, (after, end))
                 yield cast("list[Row]", page)
+                if not page or page[-1][0] != end:  # where the chain noticed nothing: at its end
+                    raise LogCorrupt(f"there is more behind it, up to {last}", 0)
                 after = end
+                size = min(PAGE, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
         except LogCorrupt as damage:
             if damage.position:
                 raise
@@ -170,6 +177,13 @@ class StoredLog(ABC):
 
     def interrupt(self) -> None:
         self._bell.interrupt()
+
+
+def _bytes_in(page: Sequence[Any]) -> int:
+    try:
+        return sum(len(row[4]) for row in page) or 1
+    except TypeError:  # damaged: for the chain to find
+        return 1
 
 
 def _is_text(digest: str, text: object) -> bool:
