@@ -132,9 +132,9 @@ class StoredLog(ABC):
                 end = min(after + size, last)
                 page = self._fetch(PAGE_OF_ROWS, (after, end))
                 yield cast("list[Row]", page)
-                if not page or page[-1][0] != end:  # where the chain noticed nothing: at its end
-                    raise LogCorrupt(f"there is more behind it, up to {last}", 0)
-                after = end
+                after = page[-1][0] if page else after
+                if after != end:  # and the chain noticed nothing: a commit ends there
+                    raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
                 size = min(PAGE, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
         except LogCorrupt as damage:
             if damage.position:
