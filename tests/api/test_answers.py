@@ -1,5 +1,6 @@
 """What is answered: lists and pages, reasons, waits, events as lines and as a stream, output."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -222,3 +223,21 @@ def test_metrics_count(world: Live) -> None:
     }
     assert value[after] == value[before] + 1
     assert f"jobledger_log_position {world.head:.1f}" in after
+
+
+def test_a_method_that_is_not_there_is_told_all_that_are(world: Live) -> None:
+    for path, operations in world.operator.ok("GET", "/v1/openapi.json")["paths"].items():
+        answer = world.operator("OPTIONS", re.sub("{.*?}", "1", path))
+        assert answer.status_code == 405, path
+        assert answer.headers["allow"].split(", ") == sorted(map(str.upper, operations)), path
+
+
+def test_a_task_that_is_none_is_not_there_whatever_is_asked_of_it(world: Live) -> None:
+    for action in ("cancel", "hold", "release", "requeue"):
+        answer = world.operator("POST", f"/v1/jobs/96495201965658_8526955/{action}", {})
+        assert answer.status_code == 404, answer.text
+
+
+def test_a_position_that_is_none_is_refused_where_it_would_not_matter(world: Live) -> None:
+    for path in ("/v1/jobs", "/v1/jobs/1", "/v1/jobs/1/events", "/v1/jobs/1/wait", "/v1/impact"):
+        assert world.operator("GET", f"{path}?at_least=soon").status_code == 422, path

@@ -12,8 +12,9 @@ from fastapi.responses import StreamingResponse
 
 from ledger.api import history, show
 from ledger.api.auth import Caller, Who
-from ledger.api.describe import FRESH, LAST_EVENT, LINES, OUTPUT, STREAM, JobName
+from ledger.api.describe import LAST_EVENT, LINES, OUTPUT, STREAM, JobName
 from ledger.api.jobs import job_number
+from ledger.api.waiting import FRESH
 from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import demand
@@ -49,7 +50,7 @@ def line_of(r: Recorded) -> bytes:
     )
 
 
-@router.get("/jobs/{job}/events", response_class=Response, responses=LINES, openapi_extra=FRESH)
+@router.get("/jobs/{job}/events", response_class=Response, responses=LINES, dependencies=FRESH)
 async def job_events(who: Who, job: JobName) -> Response:
     """Everything that ever happened to a job, one event a line, as JSON lines or, if asked for so,
     as plain text. Its owner's and operators'."""
@@ -84,7 +85,7 @@ async def _owner(who: Caller, cluster: Cluster, job_id: int) -> tuple[str, int]:
     return await history.owner(who, job_id)
 
 
-@router.get("/jobs/{job}/wait", openapi_extra=FRESH)
+@router.get("/jobs/{job}/wait", dependencies=FRESH)
 async def wait_job(
     who: Who, job: JobName, timeout_s: Annotated[float, Query(ge=0, le=3600)] = 60.0
 ) -> JobOut:
@@ -143,7 +144,7 @@ def _ended(before: JobOut, end: Recorded) -> JobOut:
     return before.model_copy(update=told)
 
 
-@router.get("/jobs/{job}/output", response_class=Response, responses=OUTPUT, openapi_extra=FRESH)
+@router.get("/jobs/{job}/output", response_class=Response, responses=OUTPUT, dependencies=FRESH)
 async def job_output(
     who: Who,
     job: JobName,
@@ -199,7 +200,7 @@ async def _output_now(who: Caller, job_id: int, n: int, offset: int) -> tuple[by
     return chunk, ended and n > 0
 
 
-@router.get("/impact", openapi_extra=FRESH)
+@router.get("/impact", dependencies=FRESH)
 async def impact(
     who: Who,
     nodes: Annotated[str, Query(max_length=4_000)] = "",

@@ -79,24 +79,16 @@ _OWN_HEADERS = {
 }
 
 
-def _asked(name: str, where: str, text: str, **schema: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": where,
-        "required": False,
-        "description": text,
-        "schema": {"type": "string", **schema},
-    }
-
-
-FRESH: dict[str, Any] = {
-    "parameters": [
-        _asked("at_least", "query", "A position that is insisted on.", pattern="^[0-9]{0,15}$"),
-        _asked("stale", "query", "`ok`: wait for nothing."),
-    ]
-}
 LAST_EVENT: dict[str, Any] = {
-    "parameters": [_asked("Last-Event-ID", "header", "Of server-sent events: go on behind it.")]
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "description": "Of server-sent events: go on behind it.",
+            **_STRING,
+        }
+    ]
 }
 
 

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query, Response
 
 from ledger.api import bodies, history, show
 from ledger.api.auth import Caller, Who
-from ledger.api.describe import FRESH, JobName
+from ledger.api.describe import JobName
+from ledger.api.waiting import FRESH
 from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
 from ledger.domain.arrays import indices
 from ledger.domain.errors import (
@@ -134,7 +135,7 @@ def _count_refused(who: Caller, command: Submit, refusal: Refusal) -> None:
         who.running.refused.add(what, len(specs) * tasks, min(seconds, 2**53))
 
 
-@router.get("", openapi_extra=FRESH)
+@router.get("", dependencies=FRESH)
 async def list_jobs(
     who: Who,
     scope: Annotated[str, Query(pattern="^(live|all)$")] = "live",
@@ -234,7 +235,7 @@ def _task(cluster: Cluster, first: int, index: int) -> int:
     return 0
 
 
-@router.get("/{job}", openapi_extra=FRESH)
+@router.get("/{job}", dependencies=FRESH)
 async def show_job(who: Who, job: JobName) -> JobDetailOut:
     """One job with all its attempts; what its owner wrote only for him and for operators."""
     who.demand("job.see")

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ledger.domain.errors import (
     Malformed,
@@ -62,6 +63,18 @@ def explain_validation(errors: list[Any]) -> str:
     return "; ".join(parts) + more + "."
 
 
+def _methods(request: Request) -> list[str]:
+    """What a path takes, of all its routes: the framework names the methods of the first alone."""
+    return [
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
+        )
+    ]
+
+
 class MethodNotAllowed(Refusal):
     """The route exists, with other methods."""
 
@@ -89,7 +102,7 @@ def install(app: FastAPI) -> None:
             return problem(request, error.__cause__)
         if error.status_code == 405:
             answer = problem(request, MethodNotAllowed("That method is not for this route."))
-            answer.headers.update(error.headers or {})
+            answer.headers["Allow"] = ", ".join(_methods(request))
             return answer
         if error.status_code == 404:
             return problem(request, Unknown(f"There is no {request.url.path} here."))

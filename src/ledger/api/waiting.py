@@ -1,10 +1,8 @@
 """How fresh an answer out of a projection has to be, as the request says."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from fastapi import Request
-
-from ledger.domain.errors import Malformed
+from fastapi import Depends, Query, Request
 
 PATIENCE_S = 2.0
 
@@ -17,9 +15,21 @@ class Freshness(NamedTuple):
     stale: bool = False
 
 
+async def _asked(
+    request: Request,
+    at_least: Annotated[
+        str, Query(pattern="^[0-9]{0,15}$", description="A position that is insisted on.")
+    ] = "",
+    stale: Annotated[str, Query(description="`ok`: wait for nothing.")] = "",
+) -> None:
+    request.state.freshness = Freshness(int(at_least or "0"), stale == "ok")
+
+
+FRESH = [Depends(_asked)]
+"""The dependency of every route that may read a projection."""
+
+
 def freshness(request: Request) -> Freshness:
-    """`?at_least=N` and `?stale=ok` of any reading request."""
-    text = request.query_params.get("at_least", "")
-    if text and not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise Malformed("at_least must be a position, a number.")
-    return Freshness(int(text) if text else 0, request.query_params.get("stale") == "ok")
+    """`?at_least=N` and `?stale=ok` of a request; those of a route without `FRESH` say nothing."""
+    asked: Freshness = getattr(request.state, "freshness", Freshness())
+    return asked
