@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ledger.agent.spool import KEPT_US, Memory, Spool, SpoolCorrupt, SpoolFailed
+from ledger.agent.spool import KEPT_US, Memory, Spool, SpoolCorrupt
+from ledger.agent.spool_file import SpoolFailed
 from ledger.wire import Report, Seen
 
 from .agent_support import order

@@ -335,7 +335,8 @@ class Agent:
         while True:
             if self.lease.expired:
                 await self._enforce_lease()
-            await asyncio.sleep(min(self.tick_s, max(0.01, self.lease.left_s)))
+            left_s = self.lease.left_s  # once it is over, nothing begins before it is renewed
+            await asyncio.sleep(min(self.tick_s, max(0.01, left_s)) if left_s > 0 else self.tick_s)
 
     async def _enforce_lease(self) -> None:
         """The master may soon start them elsewhere: nothing restartable stays, not even a hold."""

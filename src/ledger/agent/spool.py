@@ -11,7 +11,6 @@ Records are kept for 30 days (and reports until acknowledged): after a restore f
 still tell which jobs of whom ran here.
 """
 
-import os
 import secrets
 import time
 import zlib
@@ -21,6 +20,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from ledger.agent.spool_file import DiskFile, SpoolFile
 from ledger.wire import Order, Report, Seen
 
 KEPT_US = 30 * 86_400 * 1_000_000
@@ -30,10 +30,6 @@ Key = tuple[int, int]
 
 class SpoolCorrupt(Exception):
     """A line of the spool does not read: a disk fault, or somebody's editor."""
-
-
-class SpoolFailed(Exception):
-    """An fsync failed: nothing that was written can be relied on, so the agent ends."""
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
@@ -284,16 +280,15 @@ class Memory:
         return records
 
 
-def _records(path: Path) -> Iterator[_AnyRecord]:
+def _records(file: SpoolFile) -> Iterator[_AnyRecord]:
     """The records in a file; none if it is not there. Raises `SpoolCorrupt`."""
-    data = path.read_bytes() if path.exists() else b""
-    *lines, _torn = data.split(b"\n")
+    *lines, _torn = file.read().split(b"\n")
     for number, line in enumerate(lines, 1):
         try:
             yield _decode(line)
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as e:
             raise SpoolCorrupt(
-                f"{path}, line {number} of {len(lines)} does not read: {e}. Keep a copy, "
+                f"{file.name}, line {number} of {len(lines)} does not read: {e}. Keep a copy, "
                 "then move the file away: the agent starts with an empty memory, and the "
                 "master ends the attempts that it had here."
             ) from e
@@ -306,68 +301,36 @@ def recall(path: Path) -> Memory:
     """
     path.stat()
     memory = Memory()
-    for record in _records(path):
+    for record in _records(DiskFile(path)):
         memory._apply(record)
     return memory
 
 
 class Spool(Memory):
-    """The spool on disk. Its methods block for an fsync; an OSError means: not written, not so."""
+    """The spool in a file, on disk if a path is given. Its methods block for an fsync; an OSError
+    means: not written, not so."""
 
-    def __init__(self, path: Path, now: Callable[[], int] = wall_us) -> None:
-        super().__init__(now)
-        self.path = path
-        self._fd, self._size = -1, 0
-        self._load()
+    def __init__(
+        self, file: Path | SpoolFile, now: Callable[[], int] = wall_us, made: str = ""
+    ) -> None:
+        super().__init__(now, made)
+        self._file = DiskFile(file) if isinstance(file, Path) else file
+        for record in _records(self._file):
+            self._apply(record)
         self.expire(now() - KEPT_US)
         self._compact()
 
-    def _load(self) -> None:
-        for record in _records(self.path):
-            self._apply(record)
-
     def _write(self, record: _AnyRecord, sync: bool) -> None:
-        if self._size > COMPACT_BYTES:
+        if self._file.size > COMPACT_BYTES:
             self.expire(self.now() - KEPT_US)
             self._compact()
-        data = _encode(record)
-        try:
-            if os.write(self._fd, data) < len(data):
-                raise OSError(f"{self.path}: the disk is full")
-        except OSError:
-            os.ftruncate(self._fd, self._size)
-            raise
-        if sync:
-            self._sync(self._fd)
-        self._size += len(data)
+        self._file.append(_encode(record), sync)
         self._apply(record)
 
-    def _sync(self, fd: int) -> None:
-        try:
-            os.fsync(fd)
-        except OSError as e:  # what the disk has now is unknown, and a second fsync would not say
-            raise SpoolFailed(f"{self.path}: {e.strerror}; the agent has to be started anew") from e
-
     def _compact(self) -> None:
-        """Write a new file that says the same, whole, and put it in the place of the old one."""
-        data = b"".join(map(_encode, self.snapshot()))
-        temporary = self.path.with_name(self.path.name + ".new")
-        temporary.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600)
-        with os.fdopen(os.dup(fd), "wb") as f:
-            f.write(data)
-        self._sync(fd)
-        temporary.rename(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self._sync(folder)
-        finally:
-            os.close(folder)
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+        """Say the same in a new file."""
+        self._file.replace(b"".join(map(_encode, self.snapshot())))
 
     def close(self) -> None:
         """Let the file go."""
-        os.close(self._fd)
+        self._file.close()

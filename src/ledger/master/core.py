@@ -2,10 +2,12 @@
 own, so that a real process and a simulated one run the very same."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from ledger import __version__
-from ledger.commands import SYSTEM, SetPolicy, StartMaster
+from ledger.commands import SYSTEM, SetPolicy, StartMaster, StopMaster
+from ledger.domain.errors import Refusal
 from ledger.domain.state import Cluster
 from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
@@ -63,3 +65,15 @@ class Core:
             await self.master.ask_one(SYSTEM, SetPolicy(job_lease_s=job_lease_s))
         timers = (self.planner.run(), self._ticker.run())
         return [writer, *map(asyncio.ensure_future, timers)]
+
+    async def end(self, workers: list["asyncio.Task[None]"]) -> Cluster | None:
+        """Go in order: the last event, then nothing more; the state to keep a checkpoint of, or
+        None where the log failed, or lost its end. `workers` are those of `begin`, and others."""
+        for worker in workers[1:]:
+            worker.cancel()
+        with contextlib.suppress(Refusal):
+            await self.master.ask_one(SYSTEM, StopMaster(reason="told to stop"))
+        self.master.close()
+        await workers[0]
+        well = not self.master.failed and not self.master.halted
+        return await self.master.settled() if well else None

@@ -21,8 +21,6 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from ledger.commands import SYSTEM, StopMaster
-from ledger.domain.errors import Refusal
 from ledger.domain.state import Cluster
 from ledger.master.clock import Clock
 from ledger.master.core import Core
@@ -140,7 +138,7 @@ class Reign:
         server = asyncio.ensure_future(serve(service, self.stop))
         try:
             recovered = await loop.run_in_executor(None, self._recover, service)
-            running, workers = await self._begin(service, recovered)
+            core, workers = await self._begin(service, recovered)
             await asyncio.wait(
                 [server, asyncio.ensure_future(self.stop.wait()), *workers],
                 return_when=asyncio.FIRST_COMPLETED,
@@ -148,8 +146,8 @@ class Reign:
             for worker in workers:
                 if worker.done() and not worker.cancelled() and worker.exception():
                     self._die(f"a worker failed: {worker.exception()!r}")
-            if not running.master.failed:
-                await self._end(running, workers)
+            if not core.master.failed and (cluster := await core.end(workers)) is not None:
+                self._checkpoints.save(core.master.head, cluster)
         finally:
             self.stop.set()
             with contextlib.suppress(asyncio.CancelledError):
@@ -167,7 +165,7 @@ class Reign:
 
     async def _begin(
         self, service: Service, recovered: Recovered
-    ) -> tuple[Running, list["asyncio.Task[None]"]]:
+    ) -> tuple[Core, list["asyncio.Task[None]"]]:
         now = self.clock(self._log.head().at)
         reader = LogReader(
             partial(open_log, self._settings.data, self._settings.database_url, write=False)
@@ -208,7 +206,7 @@ class Reign:
         for warning in service.warnings:
             self._say(f"Warning: {warning}.")
         logger.info("this master reigns", epoch=core.master.epoch, **report)
-        return running, workers
+        return core, workers
 
     def _refold(self) -> Cluster:
         log = open_log(self._settings.data, self._settings.database_url, write=False)
@@ -228,18 +226,6 @@ class Reign:
             last = max(began, self._checkpoints.position)
             if running.master.head.position - last >= CHECKPOINT_EVERY:
                 self._checkpoints.save(running.master.head, cluster)
-
-    async def _end(self, running: Running, workers: list["asyncio.Task[None]"]) -> None:
-        """Go in order: the last event, a checkpoint, and the lead given back."""
-        master = running.master
-        for worker in workers[1:]:
-            worker.cancel()
-        with contextlib.suppress(Refusal):
-            await master.ask_one(SYSTEM, StopMaster(reason="told to stop"))
-        master.close()
-        await workers[0]
-        if not master.failed and not master.halted:
-            self._checkpoints.save(master.head, await master.settled())
 
 
 def _spare_garbage_collector(*, everything: bool) -> None:

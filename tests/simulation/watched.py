@@ -1,0 +1,204 @@
+"""A simulated cluster that is looked at: what must hold at every moment, and once faults stop."""
+
+from typing import Any
+
+from ledger.commands import Cancel, Release, Requeue, Resume, Submit
+from ledger.domain.cluster import evolve, fold
+from ledger.domain.errors import KeyReused
+from ledger.domain.snapshot import to_bytes
+from ledger.domain.state import Cluster
+from ledger.events import (
+    AttemptEnded,
+    JobCancelRequested,
+    JobChanged,
+    JobEnded,
+    JobRequeued,
+    JobsSubmitted,
+    Recorded,
+)
+from ledger.testing.simulation import OPERATOR, Simulation
+from ledger.testing.simulation.client import Asked
+from ledger.testing.simulation.master import Acknowledged
+from ledger.testing.simulation.witness import demand
+from oracles.law import KEY_LIFETIME_US, Law
+
+SETTLES_IN_S = 60
+EFFECTS: dict[type, tuple[type, ...]] = {
+    Cancel: (JobCancelRequested, JobEnded),
+    Requeue: (JobRequeued,),
+}
+"""What the log must hold once a request about a job was granted (others may change nothing)."""
+
+
+class Watched:
+    """`state` is the fold of the log as it was read from the disk, and nothing of a master's.
+
+    `events`: the log so far; `void`: requests whose answers a restore has made worthless; `ages`:
+    how often keys were forgotten, by a restore, or because the log's clock went on by a year.
+    """
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim = sim
+        self.void: set[int] = set()
+        self.ages = 0
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Read the log from its beginning: at first, and when it is another."""
+        self.law, self.state = Law(), Cluster()
+        self.events: list[Recorded] = []
+        self._read = self._asked = 0
+        self._waiting: list[Asked] = []
+        self._keys: dict[tuple[str, str], tuple[str, int, int]] = {}
+
+    # ── at every moment ──
+
+    def look(self) -> None:
+        """All that must hold now."""
+        log = self.sim.log()
+        head = log.head()
+        new = self.sim.desk.asked[self._asked :]
+        self._waiting += [asked for asked in new if id(asked) not in self.void]
+        self._asked = len(self.sim.desk.asked)
+        for r in log.read(after=self._read):
+            if r.at - self.state.at > KEY_LIFETIME_US and self.events:
+                self._forget_keys()
+            self.law.take(r)
+            evolve(self.state, r)
+            self.events.append(r)
+            self._compare_with_the_witness(r)
+        self._read = head.position
+        for machine in self.sim.masters:
+            core = machine.core
+            if core is None or core.master.head != head or not machine.reigns:
+                continue
+            cluster = core.master.cluster
+            if cluster.position == self.state.position and not core.master.failed:
+                demand(to_bytes(cluster) == to_bytes(self.state), "I13: a master forgets")
+        self._answers_hold()
+
+    def _compare_with_the_witness(self, r: Recorded) -> None:
+        e, witness = r.event, self.sim.witness
+        if isinstance(e, JobsSubmitted):
+            for i in range(e.count):
+                if not e.specs[min(i, len(e.specs) - 1)].restartable:
+                    witness.once.add(e.first_job + i)
+        elif isinstance(e, JobChanged) and e.restartable:
+            witness.once.discard(e.job)
+        elif isinstance(e, AttemptEnded) and not (e.cause == "node_lost" and e.next == "final"):
+            here = [x for x in witness.running if (x.job, x.attempt) == (e.job, e.attempt)]
+            demand(not here, f"I4: {e} and it runs: {here}")
+
+    def _forget_keys(self) -> None:
+        """Whoever repeats one now may be given another answer."""
+        self.ages += 1
+        self.void |= {id(asked) for asked in self._waiting}
+        self._waiting.clear()
+        self._keys.clear()
+
+    def _answers_hold(self) -> None:
+        """Look at the answers that came since; nothing that is in a log ever leaves it."""
+        waiting = []
+        for asked in self._waiting:
+            if asked.answer is not None:
+                self._answer_holds(asked, asked.answer)
+            elif asked.refusal is None:
+                waiting.append(asked)
+        self._waiting = waiting
+
+    def _answer_holds(self, asked: Asked, answer: Acknowledged) -> None:
+        """I1: what was acknowledged is in the log; I2: one answer for one key."""
+        command = asked.command
+        commit = self.sim.log().commit_at(answer.position)
+        demand(
+            commit is not None and commit.hash == answer.hash,
+            f"I1: {command} was granted at {answer.position}, which the log has not",
+        )
+        if isinstance(command, Submit):
+            first, count = answer.reply.first_job, answer.reply.count
+            there = all(job in self.law.attempts for job in range(first, first + count))
+            demand(there, f"I1: {answer} was given, and no job is there")
+            name = (asked.subject.name, command.key)
+            said = (command.body_sha256, first, count)
+            known = self._keys.setdefault(name, said)
+            demand(known == said, f"I2: {name} came to {known} and to {said}")
+
+    def effects_hold(self) -> None:
+        """I1 for requests about jobs, by the events that they come to; and I2 for refusals."""
+        for asked in self.sim.desk.asked:
+            if id(asked) in self.void:
+                continue
+            command = asked.command
+            wanted = EFFECTS.get(type(command), ())
+            if asked.answer is not None and wanted:
+                job = command.job  # type: ignore[attr-defined]
+                demand(
+                    any(isinstance(r.event, wanted) and r.event.job == job for r in self.events),  # type: ignore[attr-defined]
+                    f"I1: {command} was granted, and nothing came of it",
+                )
+            if isinstance(asked.refusal, KeyReused) and isinstance(command, Submit):
+                known = self.law.keys.get((asked.subject.name, command.key))
+                demand(
+                    known is not None and known.event.body_sha256 != command.body_sha256,  # type: ignore[attr-defined]
+                    f"I2: {command} was refused as another's",
+                )
+
+    # ── once faults stop ──
+
+    def settle(self) -> None:
+        """I25: within a minute nothing is left to do, and everybody agrees."""
+        self.sim.heal()
+        for _ in range(SETTLES_IN_S):
+            self.put_in_order()
+            self.sim.advance(1)
+            self.look()
+            if not (left := self.left()):
+                break
+        demand(not left, f"I25: after {SETTLES_IN_S} s: {left}")
+        self.effects_hold()
+        demand(to_bytes(fold(self.sim.log().read())) == to_bytes(self.state), "I13: replay")
+
+    def put_in_order(self, *, holds: bool = True) -> None:
+        """What an operator does after trouble: nodes serve again, jobs that wait for him go on."""
+        for node in self.state.nodes.values():
+            if node.drain:
+                self.sim.ask(OPERATOR, Resume(node=node.name), tries=3)
+        for job in self.state.jobs.values() if holds else ():
+            if job.hold is not None:
+                began = {x.attempt for x in self.sim.witness.lines if x.job == job.id}
+                lost = began and max(began) > job.attempts
+                act = Cancel(job=job.id) if lost else Release(job=job.id)
+                self.sim.ask(OPERATOR, act, tries=3)
+        for projector in self.sim.projectors:
+            projector.step(1000)
+
+    def left(self) -> list[Any]:
+        """What is not in order yet."""
+        sim = self.sim
+        if sim.reigning() is None:
+            return ["no master"]
+        found: list[Any] = list(self.state.jobs.values())
+        found += [n for n in self.state.nodes.values() if n.state != "idle"]
+        found += sim.witness.running
+        for node in sim.nodes:
+            agent = node.agent
+            if agent is None or agent.have or agent.spool.unacked():
+                found.append((node.name, agent and agent.have, agent and agent.spool.unacked()))
+        position = sim.log().head().position
+        found += [
+            p.projection.id for p in sim.projectors if p.follower.checkpoint.position < position
+        ]
+        return found
+
+    # ── another log ──
+
+    def replaced(self, remembered: bytes) -> None:
+        """I27: the log is a copy of what it was earlier; its fold is what that was."""
+        self.ages += 1
+        end = self.sim.log().head().position
+        for asked in self.sim.desk.asked:
+            if asked.answer is None or asked.answer.position > end:
+                self.void.add(id(asked))
+        self.begin_again()
+        self.look()
+        demand(to_bytes(self.state) == remembered, "I27: the copy's fold is another")
