@@ -50,6 +50,7 @@ def test_when_the_lease_is_over_there_is_no_grace() -> None:
     with_agent(story)
 
 
+@pytest.mark.fault("G2")
 def test_no_setting_of_the_wall_clock_moves_a_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     lease = Lease()
     lease.renew(lease.clock(), 60)

@@ -179,6 +179,25 @@ def test_a_late_end_changes_nothing_and_is_recorded_once() -> None:
     assert stale(story) == [(job, 1, "n1")]
 
 
+def test_nobody_is_charged_for_longer_than_his_job_had_its_nodes() -> None:
+    """Whatever clock the agent's machine has."""
+    story = cluster("n1")
+    job = running(story, "n1")
+    story.tick(7)
+    report(story, "n1", job, end="completed", cause="exit", ran_us=10**15)
+    (ended,) = ends(story, job)
+    assert (ended.ran_us, ended.held_us) == (7 * SECOND, 7 * SECOND)
+
+
+def test_a_start_that_is_told_again_is_recorded_once() -> None:
+    story = cluster("n1")
+    job = running(story, "n1")
+    before = len(story.events)
+    story.tick(5)
+    story.start(job)
+    assert len(story.events) == before
+
+
 def test_the_end_of_another_node_than_the_leader_waits_for_the_leader() -> None:
     story = cluster("n1", "n2")
     job = running(story, "n1", "n2")

@@ -1,12 +1,13 @@
 """Nodes: what they are told, when they are out of service, and when they come back."""
 
 import pytest
+from msgspec.structs import replace
 
 from ledger.commands import SYSTEM, Contact, Drain, GiveUp, Subject
 from ledger.domain.attempt import give_up_at
 from ledger.domain.errors import StaleSync
 from ledger.domain.orders import wanted
-from ledger.events import AttemptEnded, Event
+from ledger.events import AttemptEnded, AttemptPlaced, Event, NodeStateChanged
 from ledger.testing.stories import OPERATOR, Story
 
 
@@ -89,6 +90,21 @@ def test_an_agent_that_has_lost_its_memory_has_lost_its_job() -> None:
     (ended,) = happened(story, AttemptEnded)
     assert isinstance(ended, AttemptEnded)
     assert (ended.cause, ended.next, ended.lost) == ("agent_forgot", "requeued", ("n1",))
+
+
+def test_a_draining_node_is_drained_when_the_last_of_its_attempts_has_ended() -> None:
+    """The rules place one job a node; a log of another kind of cluster need not."""
+    story = cluster("n1", "n2")
+    first = placed(story, "n1")
+    second = placed(story, "n2")
+    (event,) = [e for e in happened(story, AttemptPlaced) if getattr(e, "job", 0) == second]
+    story.record(replace(event, nodes=("n1",)))
+    story.drain("n1")
+    story.end(first)
+    assert story.cluster.nodes["n1"].state == "draining"
+    assert [getattr(e, "to", "") for e in happened(story, NodeStateChanged)][-1] == "draining"
+    story.end(second)
+    assert [getattr(e, "to", "") for e in happened(story, NodeStateChanged)][-1] == "drained"
 
 
 def test_why_a_node_is_drained_is_still_known_after_its_silence() -> None:

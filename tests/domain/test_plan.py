@@ -170,6 +170,24 @@ def test_a_proposal_is_decided_again_against_the_state_of_then() -> None:
         propose(99, "n1")
 
 
+def test_a_proposal_for_a_node_that_does_not_suit_is_dropped() -> None:
+    """Whatever the planner thought: what it should not have proposed does not happen."""
+    story = cluster("n1", "n2")
+    story.node("g1", pool="gpu")
+    decision = Decision(view=1, now=1, rules=1, policy=1, rank=1, of=1, how="in_order")
+    first = story.submit("ann")
+    story.place(first, "n1")
+    picky = story.submit("ann", exclude=("n2",))
+    story.node("s1", features=("ssd",))
+    fast = story.submit("ann", features=("ssd",))
+    for job, node in ((story.submit("ann"), "n1"), (picky, "n2"), (fast, "n2"), (fast, "g1")):
+        with pytest.raises(StaleProposal, match=f"Node {node} can't take job {job}"):
+            story.ask(SYSTEM, Place(job=job, nodes=(node,), decision=decision))
+    with pytest.raises(StaleProposal, match="Node g1"):
+        story.ask(SYSTEM, Place(job=picky, nodes=("g1",), decision=decision))
+    assert story.cluster.running == {first}
+
+
 def test_the_reasons_that_need_no_nodes() -> None:
     story = cluster("n1")
     other = story.submit("ann")

@@ -1,6 +1,7 @@
 """A projection and its log: what it can't digest, what it is to skip, and logs that are another."""
 
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
@@ -9,10 +10,10 @@ from ledger.events import JobHeld, ProjectionSkipped, Recorded
 from ledger.projection.fold import dump as canonical
 from ledger.projection.fold import fold, in_order
 from ledger.projection.source import batch
-from ledger.testing.stories import Story
+from ledger.testing.stories import Story, Wanderer
 from ledger_projections import jobs
 from places import Place
-from projection.keeping import Told, close, dump, in_batches, kept, names, wandered
+from projection.keeping import Told, behind, close, dump, in_batches, kept, names, wandered
 
 
 def poisoned() -> tuple[Story, int]:
@@ -191,6 +192,68 @@ def test_a_log_that_does_not_confirm_the_checkpoint_means_rebuild(what: str, pla
     assert dump(follower) == canonical(
         jobs.PROJECTION, in_order(fold(jobs.PROJECTION, other.read()))
     )
+    close(follower)
+
+
+def test_another_commit_at_the_same_place_means_rebuild(place: Place) -> None:
+    """As after a failover that lost the log's end: the position is there, what it holds is not."""
+    source = Told(wandered(1, 80))
+    follower = kept(jobs.PROJECTION, place, source)
+    follower.catch_up()
+    behind(place, jobs.PROJECTION, "DELETE FROM projections.jobs_v1_jobs")
+    source.prefix = "other"
+    follower.catch_up()
+    assert follower.checkpoint.hash == source.head().hash
+    assert follower.verify()
+    close(follower)
+
+
+def test_a_skip_for_one_projection_is_none_for_another(place: Place) -> None:
+    story, position = poisoned()
+    event = ProjectionSkipped(projection="others", position=position, reason="known")
+    story.record(event, by="root")
+    source = Told(story)
+    follower = kept(names(), place, source)
+    follower.catch_up()
+    assert b"poison" in dump(follower)
+    story.record(event, by="root")
+    follower.catch_up()
+    assert b"poison" in dump(follower)
+    assert follower.checkpoint.skipped == ()
+    close(follower)
+
+
+def test_rows_that_could_not_be_written_are_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next try begins from the rows that are there, not from those that should have been."""
+    story = wandered(1, 60)
+    source = Told(story)
+    follower = kept(jobs.PROJECTION, place, source)
+    in_batches(follower, source, 20)
+    Wanderer(story, Random(2), nodes=0).walk(40)  # noqa: S311
+
+    def fails(*_: object) -> None:
+        raise OSError("the database is away")
+
+    monkeypatch.setattr(follower._store, "write", fails)
+    with pytest.raises(OSError, match="away"):
+        follower.step()
+    monkeypatch.undo()
+    follower.catch_up()
+    assert follower.checkpoint.position == source.head().position
+    assert follower.verify()
+    close(follower)
+
+
+def test_rows_that_are_remembered_no_more_are_read_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.projection.fold.KEPT_ROWS", 3)
+    source = Told(wandered(1, 80))
+    follower = kept(jobs.PROJECTION, place, source)
+    in_batches(follower, source, 10)
+    assert follower.verify()
     close(follower)
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ledger.events import Envelope, JobHeld
+from ledger.events import Envelope, JobEnded, JobHeld, JobsSubmitted, Recorded
 from ledger.projection import Projection, Table
 from ledger.projection.checkpoint import Checkpoint
 from ledger.projection.database import file_of
 from ledger.projection.store import Overtaken, Store
 from ledger.testing.stories import Story
 from places import Place
-from projection.keeping import Told, behind, close, dump, kept, names
+from projection.keeping import NameRow, Told, behind, close, dump, kept, names
 
 CHECKPOINT_FAILS = (
     "CREATE TRIGGER no_checkpoint BEFORE UPDATE ON checkpoints WHEN NEW.position > OLD.position "
@@ -46,6 +46,23 @@ def some_jobs(jobs: int) -> Story:
     return story
 
 
+def while_pending() -> Projection:
+    """A row for each job, as long as it has not ended."""
+
+    def keys(r: Recorded) -> list[tuple[int]]:
+        e = r.event
+        if isinstance(e, JobsSubmitted):
+            return [(e.first_job + i,) for i in range(e.count)]
+        return [(e.job,)] if isinstance(e, JobEnded) else []
+
+    def evolve(key: tuple[int], row: NameRow | None, r: Recorded) -> NameRow | None:
+        return NameRow(key[0], "") if isinstance(r.event, JobsSubmitted) else None
+
+    events = (JobsSubmitted, JobEnded)
+    table = Table("pending", NameRow, key=1, events=events, keys=keys, evolve=evolve)
+    return Projection("pending", version=1, tables=(table,))
+
+
 def test_no_rows_without_their_checkpoint(place: Place) -> None:
     """The checkpoint can't be written: the rows of its transaction are not there."""
     projection = names()
@@ -68,6 +85,26 @@ def test_no_checkpoint_without_its_rows(place: Place) -> None:
     first = next(r for r in follower._source.read() if r.stream == "job-1")
     assert behind(place, projection, POSITION)[0][0] < first.position
     assert follower.checkpoint.stopped_at == first.position
+    close(follower)
+
+
+def test_a_row_that_an_event_takes_away_is_gone(place: Place) -> None:
+    """Whether it is remembered from a former batch, loaded again, or came in the same one."""
+    projection = while_pending()
+    story = some_jobs(2)
+    source = Told(story)
+    follower = kept(projection, place, source)
+    follower.catch_up()
+    story.cancel(1)
+    follower.catch_up()
+    assert behind(place, projection, "SELECT job FROM projections.pending_v1_pending") == [(2,)]
+    close(follower)
+    follower = kept(projection, place, source)
+    story.cancel(2)
+    story.cancel(story.submit("ann"))
+    follower.catch_up()
+    assert behind(place, projection, "SELECT job FROM projections.pending_v1_pending") == []
+    assert follower.verify()
     close(follower)
 
 

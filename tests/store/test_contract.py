@@ -85,6 +85,23 @@ def test_one_stream_with_the_time_of_each_commit(log: Log) -> None:
     assert list(log.read_stream("job-3")) == []
 
 
+def test_a_stream_longer_than_a_page_is_read_whole(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.store.stored.PAGE", 2)
+    log.append([draft(*[job_held(7)] * 5)])
+    assert [e.position for e in log.read_stream("job-7")] == [2, 3, 4, 5, 6]
+
+
+def test_any_position_lies_in_a_commit_or_behind_one(log: Log) -> None:
+    ends = [0] + [log.append([draft(*[job_held(1)] * n)]).position for n in (1, 3, 2)]
+    for position in range(ends[-1] + 3):
+        before = max(end for end in ends if end <= position)
+        assert log.commit_before(position) == before
+        at = log.commit_at(position)
+        assert (at.position if at else None) == (position if position in ends[1:] else None)
+
+
 def test_blobs_are_stored_once_and_may_be_erased(log: Log, place: Place) -> None:
     text, other = b"#!/bin/sh\n", b"\xff\x00"
     digest, second = sha256(text).hexdigest(), sha256(other).hexdigest()

@@ -1,9 +1,12 @@
 """Two writers: the second one writes nothing, on both databases."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+import psycopg
+import pysqlite3
 import pytest
 
 from ledger.store import sqlite
@@ -53,6 +56,71 @@ def test_nobody_can_append_between_the_look_at_the_fence_and_the_commit(
     assert tried
     mine.close()
     other.close()
+
+
+def test_the_second_fence_is_the_number_of_the_commit(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even were the head not looked at, no two writers can insert one header; and the one who
+    fails holds no lock afterwards."""
+    old, new = place.open(), place.open()
+    new.append([draft(job_held(1))])
+    for module in ("sqlite", "postgres"):
+        monkeypatch.setattr(f"ledger.store.{module}.check_fence", lambda fence, now: None)
+    with pytest.raises(Fenced, match="these positions"):
+        old.append([draft(job_held(2))])
+    assert new.append([draft(job_held(3))]).commit == 2
+    old.close()
+    new.close()
+
+
+def test_a_writer_that_is_overtaken_right_after_its_commit_is_fenced(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fence is the commit that it wrote, and not whatever the log ends with by then."""
+    old = place.open()
+    insert = old._insert  # type: ignore[attr-defined]
+
+    def overtaken(*args: object) -> None:
+        insert(*args)
+        with closing(place.open()) as new:
+            new.append([draft(job_held(2))])
+
+    monkeypatch.setattr(old, "_insert", overtaken)
+    assert old.append([draft(job_held(1))]).commit == 1
+    monkeypatch.undo()
+    with pytest.raises(Fenced):
+        old.append([draft(job_held(3))])
+    old.close()
+
+
+def full_disk(database: str) -> Exception:
+    """What the driver raises when the disk is full."""
+    if database == "postgres":
+        return psycopg.errors.DiskFull("no room")
+    error = pysqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = pysqlite3.SQLITE_FULL
+    return error
+
+
+def test_a_full_disk_is_believed_only_if_the_commit_is_absent(
+    place: Place, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the log that proves that nothing was written, and not the sound of the error."""
+    log = place.open()
+    transact = log._transact  # type: ignore[attr-defined]
+
+    def written_and_yet(*args: object) -> None:
+        transact(*args)
+        raise full_disk(database)
+
+    monkeypatch.setattr(log, "_transact", written_and_yet)
+    with pytest.raises(AppendFailed):
+        log.append([draft(job_held(1))])
+    monkeypatch.undo()
+    with pytest.raises(AppendFailed, match="failed before"):
+        log.append([draft(job_held(1))])
+    log.close()
 
 
 def test_stored_rows_are_fenced_too(place: Place) -> None:

@@ -86,6 +86,31 @@ class TestAmbiguousCommit:
                 log.append([draft(job_held(2))])
 
 
+def test_a_commit_that_the_server_rolled_back_is_not_taken_for_one(url: str) -> None:
+    """In a transaction that has failed, PostgreSQL answers COMMIT without an error: ROLLBACK."""
+    with closing(PostgresLog(url, write=True)) as log:
+        assert log._writer is not None
+        cursor = log._writer.cursor()
+        cursor.execute("BEGIN")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            cursor.execute("SELECT 1/0")
+        with pytest.raises(AppendFailed, match="answered COMMIT with ROLLBACK"):
+            log._commit(cursor)
+
+
+def test_the_head_is_read_when_every_writer_before_is_over(url: str) -> None:
+    """A doubtful commit may still be under way: what its absence seems to say would be wrong."""
+    with (
+        closing(PostgresLog(url, write=True)) as log,
+        psycopg.connect(url) as under_way,
+        closing(log._connect_writer()) as writer,
+    ):
+        under_way.execute("LOCK TABLE stored_events IN EXCLUSIVE MODE")
+        writer.execute("SET lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            log._proved_head(writer)
+
+
 FROZEN = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])

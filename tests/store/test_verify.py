@@ -115,3 +115,16 @@ def test_a_commit_of_another_chain_is_found() -> None:
     second, _ = seal(head._replace(hash=NO_HASH), 2, 1, [])
     with pytest.raises(LogCorrupt, match="does not follow"):
         verify(Held([first, second]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", ["first", "version"])
+def test_a_header_that_says_another_place_than_its_own_is_found(what: str) -> None:
+    """Whoever can compute hashes can forge a header; it still has to lie where it says."""
+    header, _ = seal(EMPTY, 1, 1, [])
+    if what == "version":
+        header = header._replace(version=2)
+    else:
+        moved, _ = seal(EMPTY._replace(position=5), 1, 1, [])
+        header = moved._replace(position=1)
+    with pytest.raises(LogCorrupt, match="should begin"):
+        verify(Held([header]))  # type: ignore[arg-type]
