@@ -1,5 +1,6 @@
 """What tests of several folders share: a real PostgreSQL, and a real log on each database."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,20 @@ import pytest
 from ledger.store.location import db_upgrade
 from ledger.store.log import Log
 from places import Place, fresh_database
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real traces and accounting; in CI it is a failure that it is missing."""
+    folder = Path(os.environ.get("JOBLEDGER_SHARED", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        missing = f"there is no folder {folder}: set JOBLEDGER_SHARED"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return folder
 
 
 @pytest.fixture(scope="session")

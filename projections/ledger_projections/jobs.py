@@ -160,7 +160,7 @@ def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
     spec = e.specs[0] if e.array else e.specs[place]
     return JobRow(
         job=job,
-        first=e.first_job,
+        first=e.array_job or e.first_job,
         task=_tasks(e.array)[place] if e.array else -1,
         user=e.user,
         account=spec.account,
@@ -367,6 +367,11 @@ def task(connection: sa.Connection, first: int, index: int) -> int | None:
     return found
 
 
+def last(connection: sa.Connection) -> int:
+    """The greatest number that a job has; 0 if there is none."""
+    return int(connection.execute(sa.select(sa.func.max(JOBS.c.job))).scalar() or 0)
+
+
 PROJECTION = Projection(
-    "jobs", version=1, tables=(JOBS, ATTEMPTS, NODES), queries=(list_jobs, show_job, task)
+    "jobs", version=1, tables=(JOBS, ATTEMPTS, NODES), queries=(list_jobs, show_job, task, last)
 )

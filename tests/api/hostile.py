@@ -271,6 +271,8 @@ def _queries() -> Iterator[Hostile]:
         "nodes=@*",
     ):
         yield Hostile(f"impact {query}", "GET", f"/v1/impact?{query}", fine=query.endswith("%00"))
+    for query in ("by=week", "zone=../../etc/passwd", "zone=Nowhere/Land", "since=x", "until=2026"):
+        yield Hostile(f"usage {query}", "GET", f"/v1/usage?by=day&{query}")
     for query in ("after=-1", "after=x", "after=" + "9" * 30, "follow=perhaps"):
         yield Hostile(f"events {query[:20]}", "GET", f"/v1/events?{query}")
     for query in (

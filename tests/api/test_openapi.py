@@ -115,6 +115,7 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/policy": answered.PolicyOut,
         "/v1/tokens": answered.TokensOut,
         "/v1/impact": answered.ImpactOut,
+        "/v1/usage?by=day,user": answered.UsageOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
         "/v1/inner/queue": answered.InnerOut,

@@ -62,6 +62,7 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/v1/tokens"): Asked("token.see", own=True),
     ("DELETE", "/v1/tokens/{token}"): Asked("token.revoke", "alice"),
     ("GET", "/v1/impact"): Asked("impact.see", own=True),
+    ("GET", "/v1/usage"): Asked("usage.see"),
     ("POST", "/v1/jobs"): Asked("submit", body=QUIET, answers=frozenset({201})),
     ("GET", "/v1/jobs"): Asked("job.see"),
     ("GET", "/v1/jobs/{job}"): Asked("job.see", "alice"),

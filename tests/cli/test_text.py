@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.cli.swf import BadTrace, TraceJob, parse, read
 from ledger.cli.text import json_text, line, lines
+from ledger.importing.trace import BadTrace, TraceJob, parse, read
 
 NASTY = "a\x1b[31m\r\n\x00\x07\x9b\u202e\u2066\u200b\ud800ß日本"
 ANY = st.text(st.characters(codec=None))
@@ -48,9 +48,9 @@ TRACE = b"""; UnixStartTime: 0
 
 def test_a_trace_is_read(tmp_path: Path) -> None:
     wanted = [
-        TraceJob(1, 0, 100, 4, 200, "u7"),
-        TraceJob(2, 60, 0, 8, 1, "unknown"),
-        TraceJob(3, 61, 5, 1, 5, "u9"),
+        TraceJob(1, 0, 100, 4, 200, "u7", status=1, group=7),
+        TraceJob(2, 60, 0, 8, 1, "unknown", status=1, group=7),
+        TraceJob(3, 61, 5, 1, 5, "u9", 0, 1, 1, partition=1, nodes=("n12", "n13")),
     ]
     assert list(parse(io.BytesIO(TRACE))) == wanted
     packed = tmp_path / "t.swf.gz"

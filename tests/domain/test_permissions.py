@@ -50,6 +50,7 @@ EXPECTED = """
     policy.set       no  no  yes yes no  no  no  no
     policy.see       yes yes yes yes no  no  no  no
     impact.see       yes no  yes yes no  no  no  no
+    usage.see        yes yes yes yes no  no  no  no
     log.read         no  no  yes yes no  no  no  no
     log.head         yes yes yes yes yes yes no  no
     service.see      yes yes yes yes yes yes yes yes

@@ -2,6 +2,7 @@
 nothing but events."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ledger.events import (
@@ -185,4 +186,40 @@ def totals(hits: Sequence[Hit]) -> dict[tuple[str, str], tuple[int, int, int]]:
             requeued += "requeued" in effects
             owner += not effects.isdisjoint({"lost", "held", "out_of_contact"})
         found[who] = (lost, requeued, owner)
+    return found
+
+
+class Use(NamedTuple):
+    """What was used in a period: times are µs, `wasted` of attempts that came to nothing."""
+
+    jobs: int
+    node_us: int
+    cpu_us: int
+    wasted: int
+
+
+def use(log: Sequence[Recorded], edges: Sequence[int], **whose: str) -> list[Use]:
+    """What was used between each two of these moments, by a `user`, an `account`, or everybody."""
+    ended = {(e.job, e.attempt): e for r in log if isinstance(e := r.event, AttemptEnded)}
+    found = [Use(0, 0, 0, 0)] * (len(edges) - 1)
+    for r in log:
+        e = r.event
+        if not isinstance(e, AttemptPlaced):
+            continue
+        if any(getattr(e, name) != value for name, value in whose.items()):
+            continue
+        its = ended.get((e.job, e.attempt))
+        end = its.placed_at + its.held_us if its else edges[-1]
+        nodes = len(e.nodes) if e.node_count is None else e.node_count
+        for i, (since, until) in enumerate(pairwise(edges)):
+            part = max(0, min(end, until) - max(e.placed_at, since))
+            over = its is not None and its.next == "final" and since <= end < until
+            lost = its is not None and its.outcome != "completed"
+            was = found[i]
+            found[i] = Use(
+                was.jobs + over,
+                was.node_us + part * nodes,
+                was.cpu_us + part * (e.cpus or 0),
+                was.wasted + part * nodes * lost,
+            )
     return found

@@ -1,40 +1,25 @@
 """A real cluster's trace through the real API: every job accepted, each with exactly one end."""
 
-import os
 import signal
 import time
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from ledger.events import AttemptEnded, JobEnded, JobsSubmitted
 from ledger.testing.evidence import Evidence
 
-from .harness import ROOT, Site
+from .harness import Site
 
 JOBS = 28_476
 NODES = 100
 SLICE = 1_000
 
 
-@pytest.fixture
-def trace() -> Path:
-    """KTH-SP2 of the shared data: missing in CI is a failure."""
-    shared = Path(os.environ.get("JOBLEDGER_SHARED", ROOT.parent / "shared" / "data"))
-    found = sorted((shared / "swf").glob("KTH-SP2-*.gz"))
-    if not found:
-        missing = f"there is no swf/KTH-SP2-*.gz in {shared}: set JOBLEDGER_SHARED"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found[0]
-
-
 def test_every_job_of_a_real_trace_is_accepted_and_ends_once(
-    sqlite_site: Site, trace: Path, full: bool, evidence: Evidence
+    sqlite_site: Site, shared: Path, full: bool, evidence: Evidence
 ) -> None:
     site = sqlite_site
+    (trace,) = (shared / "swf").glob("KTH-SP2-*.gz")
     master = site.start()
     words = ["replay-trace", str(trace), "--speed", "max", "--agents", str(NODES), "--json"]
     began = time.monotonic()

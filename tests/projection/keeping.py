@@ -16,10 +16,10 @@ from ledger.projection.follower import Follower
 from ledger.projection.source import Source, batch
 from ledger.projection.store import Store
 from ledger.testing.stories import Story, Wanderer
-from ledger_projections import jobs, outage_impact
+from ledger_projections import jobs, outage_impact, usage
 from places import Place
 
-PROJECTIONS = [jobs.PROJECTION, outage_impact.PROJECTION]
+PROJECTIONS = [jobs.PROJECTION, outage_impact.PROJECTION, usage.PROJECTION]
 
 
 def wandered(seed: int, steps: int) -> Story:

@@ -10,13 +10,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ledger import __version__
-from ledger.api import agents, answers, auth, bodies, inner, jobs, nodes, problems, status
+from ledger.api import agents, answers, auth, bodies, inner, jobs, nodes, problems, status, usage
 from ledger.api.describe import describe
-from ledger.domain.errors import Refusal
+from ledger.domain.errors import ReadOnly, Refusal
 from ledger.master.service import Service
 
 logger = structlog.get_logger("http")
 
+READING = ("GET", "HEAD", "OPTIONS")
 AGENTS, SYNC, SYNC_SLASHES = "/v1/agents/", "/sync", 4
 
 
@@ -61,6 +62,8 @@ class Envelope:
         try:
             subject = scope["state"]["subject"] = await auth.subject_of(Request(scope))
             auth.demand_release(Headers(scope=scope))
+            if self._service.archive and scope["method"] not in READING:
+                raise ReadOnly("This ledger is an archive: nothing in it can be changed.")
             bounded = bodies.limited(scope, receive)
             if (route := shortcut(scope)) is not None:
                 response = await route(auth.Caller(Request(scope, bounded), subject))
@@ -107,7 +110,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     # The busiest first: routes are tried in order.
-    for part in (agents, jobs, answers, nodes, status, inner):
+    for part in (agents, jobs, answers, nodes, usage, status, inner):
         app.include_router(part.router)
     problems.install(app)
     describe(app)

@@ -6,15 +6,8 @@ position, `?stale=ok` waits for none.
 """
 
 import asyncio
-import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-
-from ClusterShell.NodeSet import (  # type: ignore[import-untyped]
-    RESOLVER_NOGROUP,
-    NodeSet,
-    NodeSetException,
-)
 
 from ledger.api import show
 from ledger.api.auth import Caller
@@ -32,13 +25,8 @@ from ledger.models import (
     JobOut,
     JobsOut,
 )
+from ledger.nodenames import BadNodes, expand
 from ledger.projection.reader import Unavailable
-
-MAX_NODES = 100_000
-_NODES = re.compile(r"[A-Za-z0-9._,/\[\]-]+")
-_BETWEEN = re.compile(r",(?![^\[]*\])")
-_GROUP = re.compile(r"\[([^\]]*)\]")
-_SPAN = re.compile(r"(\d+)-(\d+)")
 
 
 class Filter(NamedTuple):
@@ -70,7 +58,7 @@ def micros(text: str) -> int:
     return int(when.astimezone(UTC).timestamp() * 1_000_000)
 
 
-async def _ask(who: Caller, projection: str, query: str, *args: Any, **kwargs: Any) -> Any:
+async def ask(who: Caller, projection: str, query: str, *args: Any, **kwargs: Any) -> Any:
     """What a query of a projection gives, fresh enough for the request. Raises `Behind`."""
     running = who.running
     asked = freshness(who.request)
@@ -105,7 +93,7 @@ async def list_jobs(who: Caller, asked: Filter) -> JobsOut:
         if user not in ("", who.subject.name):
             return JobsOut(jobs=[], next=None, position=who.running.master.head.position)
         user = who.subject.name
-    rows, cursor = await _ask(
+    rows, cursor = await ask(
         who,
         "jobs",
         "list_jobs",
@@ -154,7 +142,7 @@ def _job(who: Caller, row: Any) -> JobOut:
 
 
 async def _found(who: Caller, job: int) -> tuple[Any, list[Any]]:
-    found = await _ask(who, "jobs", "show_job", job)
+    found = await ask(who, "jobs", "show_job", job)
     if found is None:
         raise UnknownJob(f"There is no job {job} in the tables yet; ask again.")
     row, attempts = found
@@ -253,7 +241,7 @@ async def printed_nothing(who: Caller, job: int, n: int) -> bool:
 
 async def task(who: Caller, first: int, index: int) -> int:
     """The job that `FIRST_INDEX` names. Raises `UnknownJob`."""
-    found: int | None = await _ask(who, "jobs", "task", first, index)
+    found: int | None = await ask(who, "jobs", "task", first, index)
     if found is None:
         raise UnknownJob(f"There is no job {first}_{index}.")
     return found
@@ -261,8 +249,11 @@ async def task(who: Caller, first: int, index: int) -> int:
 
 async def impact(who: Caller, nodes: str, since: int, until: int) -> ImpactOut:
     """Whom the loss of nodes hit in a window; no nodes: any, no times: ever."""
-    names = expand(nodes) if nodes else None
-    users = await _ask(
+    try:
+        names = list(expand(nodes)) if nodes else None
+    except BadNodes as bad:
+        raise Malformed(str(bad)) from None
+    users = await ask(
         who,
         "outage_impact",
         "impact",
@@ -300,30 +291,6 @@ def _hit(user: Any) -> ImpactUserOut:
         requeued=user.requeued,
         needs_owner=user.needs_owner,
     )
-
-
-def expand(nodes: str) -> list[str]:
-    """The names in `n3,n[7-9]`, in order. Raises `Malformed`, before anything is expanded that
-    would be too much; node groups, which are looked up by running programs, are none of it."""
-    if not _NODES.fullmatch(nodes):
-        raise Malformed(f"{nodes[:80]!r} is not a list of nodes: write n3,n[7-9].")
-    if sum(_at_most(piece) for piece in _BETWEEN.split(nodes)) > MAX_NODES:
-        raise Malformed(f"At most {MAX_NODES} nodes can be asked for at once.")
-    try:
-        return list(NodeSet(nodes, resolver=RESOLVER_NOGROUP))
-    except NodeSetException as error:
-        raise Malformed(f"{nodes[:80]!r} is not a list of nodes: {error}.") from None
-
-
-def _at_most(piece: str) -> int:
-    """How many names `n[1-4]x[1-9]` has, or more."""
-    names = 1
-    for group in _GROUP.findall(piece):
-        names *= sum(
-            max(1, int(span[2]) - int(span[1]) + 1) if (span := _SPAN.match(part)) else 1
-            for part in group.split(",")
-        )
-    return names
 
 
 async def text(who: Caller, sha256: str) -> str | None:

@@ -166,7 +166,9 @@ async def list_jobs(
         cursor=int(cursor) if cursor else 0,
         ascending=order == "asc",
     )
-    if scope == "all":
+    if who.service.archive and scope == "live" and not asked.states:
+        asked = asked._replace(states=("pending", "running"))
+    if scope == "all" or who.service.archive:
         return await history.list_jobs(who, asked)
     cluster = await who.running.master.settled()
     return _live_page(cluster, who, asked)

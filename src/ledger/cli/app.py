@@ -40,6 +40,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "nodes": ("nodes:nodes", "List the nodes."),
             "node": ("nodes:node_app", "Look at nodes and manage them."),
             "impact": ("nodes:impact", "List whom the loss of nodes hit."),
+            "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
             "policy": ("admin:policy_app", "Show and change the policy."),
             "token": ("admin:token_app", "Issue, list and revoke tokens."),
             "whoami": ("admin:whoami", "Say who you are to the service."),
@@ -64,6 +65,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "log": ("logs:log_app", "Verify, export and import the log."),
             "backup": ("backup:backup_app", "Back the log up, verify and restore it."),
             "db": ("logs:db_app", "The log's tables."),
+            "import": ("import_:import_app", "Make another system's history a ledger."),
         },
     ),
 ]

@@ -1,5 +1,6 @@
 """What commands share: which service, which format, and a client for it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,16 +58,48 @@ class Service:
         # Its own hook would write each repetition to stdout; `Patience` says it to people.
         stamina.instrumentation.set_on_retry_hooks([])
         settings = self.settings()
-        with Client(
-            settings.service_url(),
-            settings.token.get_secret_value(),
-            patience_s=settings.timeout,
-            on_retry=Patience(),
-        ) as client:
+        with (
+            _place(settings) as url,
+            Client(
+                url,
+                settings.token.get_secret_value(),
+                patience_s=settings.timeout,
+                on_retry=Patience(),
+            ) as client,
+        ):
             yield client
 
 
 NOWHERE = Service()
+
+
+@contextmanager
+def _place(settings: "Settings") -> Iterator[str]:
+    """The URL of the service that is meant. An archive gets one for as long as this lasts."""
+    from ledger.settings import SOCKET
+
+    data = settings.data
+    if settings.url or data is None or (data / SOCKET).exists() or not data.is_dir():
+        yield settings.service_url()
+        return
+    from ledger import logs
+    from ledger.api import archive
+
+    logs.configure("warning", settings.log_format, process="archive")
+    if not archive.found(data):
+        yield settings.service_url()
+        return
+    with archive.served(data, Making() if sys.stderr.isatty() else None) as url:
+        yield url
+
+
+class Making:
+    """Tells a person at a terminal how far the making of projections is."""
+
+    def __call__(self, name: str, position: int, head: int) -> None:
+        sys.stderr.write(f"\rreading the ledger for {name}: {100 * position // head} % … ")
+        sys.stderr.write("\r\033[K" if position >= head else "")
+        sys.stderr.flush()
 
 
 class Patience:

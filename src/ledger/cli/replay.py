@@ -19,9 +19,9 @@ from cyclopts import Parameter
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, Service
 from ledger.cli.exits import Stop, say
-from ledger.cli.swf import BadTrace, TraceJob, read
 from ledger.cli.text import json_text
 from ledger.cli.words import BadWord
+from ledger.importing.trace import BadTrace, TraceJob, read
 from ledger.models import JobIn, TokenIn
 
 if TYPE_CHECKING:

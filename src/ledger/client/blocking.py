@@ -171,6 +171,11 @@ class Client:
         params = {"nodes": nodes, "since": since, "until": until}
         return self._get("/v1/impact", m.ImpactOut, params)
 
+    def usage(self, by: str, **asked: str) -> m.UsageOut:
+        """What was used, by `day`, `user`, `account`, `pool` (joined by commas). `asked`: `since`,
+        `until` (RFC 3339), `zone` of the days, and one `user`, `account` or `pool`."""
+        return self._get("/v1/usage", m.UsageOut, {"by": by, **asked})
+
     def policy(self) -> m.PolicyOut:
         """The policy in force."""
         return self._get("/v1/policy", m.PolicyOut)

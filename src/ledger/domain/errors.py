@@ -163,6 +163,13 @@ class Conflict(Refusal):
     hint = "Look at the present state first."
 
 
+class ReadOnly(Conflict):
+    """The ledger is an archive: what it tells of is past."""
+
+    code, status = "read_only", 409
+    hint = "Ask a running service; an archive can only be asked what was."
+
+
 class KeyReused(Conflict):
     """The idempotency key was used before with another body."""
 

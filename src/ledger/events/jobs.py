@@ -60,7 +60,9 @@ class JobsSubmitted(Event, frozen=True, kw_only=True):
     Either `specs` has one element per job, or `array` (such as `0-9:3,12`) lists the task indices
     that share the only element. `items` are the accepted places of a request decided item by item
     (absent: all of them). `key` and `body_sha256` make a repeated request recognisable; `part` of
-    `parts` counts the events of one request that was too large for one event.
+    `parts` counts the events of one request that was too large for one event. `array_job` is there
+    in imported histories: the number of the array that this task belongs to, where the tasks'
+    numbers do not follow one another.
     """
 
     first_job: int
@@ -73,6 +75,7 @@ class JobsSubmitted(Event, frozen=True, kw_only=True):
     body_sha256: str = ""
     part: int = 1
     parts: int = 1
+    array_job: int = 0
 
     @property
     def stream(self) -> str:
@@ -183,13 +186,18 @@ class AttemptEvent(JobEvent, frozen=True, kw_only=True):
 
 @event("attempt.placed.v1", "planner")
 class AttemptPlaced(AttemptEvent, frozen=True, kw_only=True):
-    """Nodes were chosen for a job. Durable before any agent hears of it."""
+    """Nodes were chosen for a job. Durable before any agent hears of it.
+
+    In imported histories: `cpus` are those that it was given, `node_count` is how many nodes it had
+    where their names are not known.
+    """
 
     time_limit_s: int
     restartable: bool
     decision: Decision
     machines: tuple[Machine, ...] = ()
     cpus: int | None = None
+    node_count: int | None = None
 
 
 @event("attempt.started.v1", "agent")
@@ -215,7 +223,7 @@ class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     `held_us`: placed to ended on the log's clock. `ran_us`: as the agent measured it, at most
     `held_us`. `started_at` is 0 if it never started. `state` is the job's new state (`pending`
     unless `next` is `final`). `lost` are the nodes whose loss ended it. `cause` is a word of
-    `docs/reference/causes.md`.
+    `docs/reference/causes.md`. `cpus` and `node_count` as in AttemptPlaced.
     """
 
     started_at: int
@@ -230,6 +238,8 @@ class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     lost: tuple[str, ...] = ()
     output: Output | None = None
     detail: str = ""
+    cpus: int | None = None
+    node_count: int | None = None
 
 
 @event("attempt.stale_reported.v1", "agent")

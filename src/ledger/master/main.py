@@ -27,14 +27,20 @@ from ledger.master.core import Core
 from ledger.master.loop import Once
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
-from ledger.master.recovery import CHECKPOINT_EVERY, Checkpoints, Recovered, recover
+from ledger.master.recovery import (
+    CHECKPOINT_EVERY,
+    Checkpoints,
+    Recovered,
+    is_archive,
+    recover,
+)
 from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
 from ledger.settings import keep_private
 from ledger.store.leadership import Leadership, leadership
 from ledger.store.location import had_log, open_log
-from ledger.store.log import Log
+from ledger.store.log import Log, LogUnavailable
 
 logger = structlog.get_logger("master")
 
@@ -78,6 +84,11 @@ def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None
         new = not settings.expect_log and not had_log(settings.data)
         log = open_log(settings.data, settings.database_url, write=True, create=new)
         try:
+            if is_archive(log):
+                raise LogUnavailable(
+                    f"the ledger in {settings.data} is an archive, which no master goes on from: "
+                    "choose another data directory"
+                )
             return uvloop.run(Reign(settings, lead, log, die, say).run(serve))
         finally:
             log.close()

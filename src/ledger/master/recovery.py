@@ -12,6 +12,7 @@ import structlog
 from ledger.domain import snapshot
 from ledger.domain.cluster import evolve
 from ledger.domain.state import Cluster
+from ledger.events import MasterStarted
 from ledger.store import checkpoint
 from ledger.store.chain import Head
 from ledger.store.log import Log
@@ -106,6 +107,16 @@ def _from_checkpoint(
         logger.warning("a checkpoint can't be read: the whole log is replayed", error=str(error))
         set_aside.append(f"checkpoint at {head.position}: {error}")
         return None, Cluster()
+
+
+def is_archive(log: Log) -> bool:
+    """Is it an imported past, or a scratch ledger, which no master goes on from?"""
+    first = next(log.read_stream("master"), None)
+    return (
+        first is not None
+        and isinstance(first.event, MasterStarted)
+        and first.event.durability == "off"
+    )
 
 
 class Checkpoints:

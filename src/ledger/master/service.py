@@ -80,7 +80,10 @@ class Running:
 
 @dataclass
 class Service:
-    """What the API serves: nothing but its progress until `running` is set."""
+    """What the API serves: nothing but its progress until `running` is set.
+
+    `archive`: what is served is a past, in which nothing can be changed.
+    """
 
     data: Path
     database_url: str | None
@@ -92,6 +95,7 @@ class Service:
     listening: list[str] = field(default_factory=list)
     backups: Path | None = None
     backup_every_s: int = 0
+    archive: bool = False
 
     def log_bytes(self) -> int | None:
         """The size of the log's files; None where it lies in a database server. Reads no file."""

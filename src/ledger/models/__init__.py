@@ -30,6 +30,8 @@ from ledger.models.answered import (
     TokenMadeOut,
     TokenOut,
     TokensOut,
+    UsageOut,
+    UsedOut,
     WhoOut,
     WhyOut,
 )
@@ -103,6 +105,8 @@ __all__ = [
     "TokenMadeOut",
     "TokenOut",
     "TokensOut",
+    "UsageOut",
+    "UsedOut",
     "WhoOut",
     "Whole",
     "WhyOut",

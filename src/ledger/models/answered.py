@@ -1,6 +1,6 @@
 """What `/v1` answers."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -265,6 +265,34 @@ class HeadOut(Answer):
     at: datetime | None
     epoch: int
     incarnation: str
+
+
+class UsedOut(Answer):
+    """What was used in a period by those whom the grouping names; `day` is null without days.
+
+    Seconds times nodes, or processors, of all attempts in that period; `wasted`: of the attempts
+    among them that had come to nothing, by how they ended. `attempts` and `jobs` ended in it.
+    """
+
+    day: date | None
+    user: str
+    account: str
+    pool: str
+    jobs_ended: int
+    attempts_ended: int
+    node_seconds: float
+    cpu_seconds: float
+    wasted: dict[str, float]
+
+
+class UsageOut(Answer):
+    """Use between two moments. `zone` is where its days begin at midnight."""
+
+    since: datetime | None
+    until: datetime | None
+    zone: str
+    rows: list[UsedOut]
+    position: int
 
 
 class BackupsOut(Answer):

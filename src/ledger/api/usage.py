@@ -1,0 +1,101 @@
+"""How much of the cluster was used, when and by whom, and how much of it came to nothing."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fastapi import APIRouter, Query
+
+from ledger.api import history, show
+from ledger.api.auth import Caller, Who
+from ledger.api.jobs import OptionalFilter
+from ledger.domain.errors import Malformed
+from ledger.models import UsageOut, UsedOut
+
+router = APIRouter(prefix="/v1", tags=["answers"])
+
+GROUPS = ("day", "user", "account", "pool")
+MAX_DAYS = 10_000
+
+
+@router.get("/usage")
+async def usage(
+    who: Who,
+    by: Annotated[str, Query(max_length=40, pattern="^[a-z,]*$")] = "",
+    since: Annotated[str, Query(max_length=40)] = "",
+    until: Annotated[str, Query(max_length=40)] = "",
+    zone: Annotated[str, Query(max_length=60, pattern="^[A-Za-z0-9_+/-]+$")] = "UTC",
+    user: OptionalFilter = "",
+    account: OptionalFilter = "",
+    pool: OptionalFilter = "",
+) -> UsageOut:
+    """Node and processor time that was used, by day, user, account, pool, or several of these.
+
+    Without `since` and `until` all there is. Exact where these are whole quarters of an hour.
+    """
+    who.demand("usage.see")
+    groups = tuple(word for word in by.split(",") if word)
+    if not set(groups) <= set(GROUPS):
+        raise Malformed(f"by={by}: group by {', '.join(GROUPS)}, joined by commas.")
+    span = await history.ask(who, "usage", "span")
+    first, last = history.micros(since), history.micros(until)
+    if span is not None:
+        first = first or span[0]
+        last = last or max(first + 1, min(span[1], who.running.master.now()))
+    if span is None or first >= last:
+        return _answer(who, first, last, zone, [])
+    edges = list(_midnights(first, last, _zone(zone))) if "day" in groups else [first, last]
+    rows = await history.ask(
+        who, "usage", "usage", edges=edges, by=groups, user=user, account=account, pool=pool
+    )
+    days = [show.at(edge).astimezone(_zone(zone)).date() for edge in edges]
+    told = [_row(row, days[row.period] if "day" in groups else None) for row in rows]
+    return _answer(who, first, last, zone, told)
+
+
+def _answer(who: Caller, first: int, last: int, zone: str, rows: list[UsedOut]) -> UsageOut:
+    return UsageOut(
+        since=show.when(first),
+        until=show.when(last),
+        zone=zone,
+        rows=rows,
+        position=who.request.state.ledger_position,
+    )
+
+
+def _row(row: Any, day: Any) -> UsedOut:
+    return UsedOut(
+        day=day,
+        user=row.user,
+        account=row.account,
+        pool=row.pool,
+        jobs_ended=row.jobs,
+        attempts_ended=row.attempts,
+        node_seconds=row.node_us / 1_000_000,
+        cpu_seconds=row.cpu_us / 1_000_000,
+        wasted={kind: us / 1_000_000 for kind, us in row.wasted.items()},
+    )
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Malformed(f"zone={name}: write a time zone, such as Europe/Berlin or UTC.") from None
+
+
+def _midnights(first: int, last: int, zone: ZoneInfo) -> Iterator[int]:
+    """`first`, every midnight of a zone between it and `last`, and `last`. Raises `Malformed`."""
+    if (last - first) // 86_400_000_000 > MAX_DAYS:
+        raise Malformed(f"At most {MAX_DAYS} days can be asked for at once.")
+    yield first
+    day = show.at(first).astimezone(zone).date()
+    while True:
+        day += timedelta(days=1)
+        midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+        edge = int(midnight.timestamp()) * 1_000_000
+        if edge >= last:
+            break
+        yield edge
+    yield last

@@ -1,0 +1,102 @@
+"""Another system's history, imported and asked, as one types it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Call
+
+DATA, USAGE, CONFLICT, NO_INPUT, UNAVAILABLE = 65, 64, 1, 66, 69
+HEADER = "JobID|User|Account|Partition|Submit|Start|End|State|NNodes|NCPUS|NodeList|JobName"
+ROWS = """
+1|ann|bio|main|2026-01-01T20:00:00|2026-01-01T22:00:00|2026-01-02T01:00:00|COMPLETED|2|8|n[1-2]|a
+2|bob|hep|main|2026-01-02T08:00:00|2026-01-02T10:00:00|2026-01-02T10:30:00|NODE_FAIL|1|4|n3|b|c
+3|bob|hep|main|2026-01-02T08:00:00|Unknown|2026-01-02T09:00:00|CANCELLED by 7|1|0|None assigned|d
+1.batch|||||2026-01-01T22:00:00|2026-01-02T01:00:00|COMPLETED|1|4|n1|batch
+"""
+
+
+@pytest.fixture
+def archive(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of an imported history of three jobs."""
+    monkeypatch.delenv("JOBLEDGER_URL", raising=False)
+    file, data = tmp_path / "sacct.txt", tmp_path / "past"
+    file.write_text(HEADER + ROWS)
+    done = call("import", "sacct", str(file), "--data", str(data), "--timezone", "UTC")
+    assert done.status == 0, done.err
+    assert "3 jobs of 2 users: 2 of them ran, in 2 attempts on 3 named nodes." in done.out
+    assert "1 row left out: a step of a job (the first is line 5)" in done.out
+    return data
+
+
+def test_every_question_can_be_asked_of_it(archive: Path, call: Call) -> None:
+    here = ("--data", str(archive))
+    days = list(csv.reader(call("usage", "--by", "day", "-o", "csv", *here).out.splitlines()))
+    assert days == [
+        ["day", "jobs_ended", "node_seconds", "cpu_seconds"],
+        ["2026-01-01", "0", "14400", "57600"],
+        ["2026-01-02", "2", "9000", "36000"],
+    ]
+    berlin = call("usage", "--by", "day", "--zone", "Europe/Berlin", "-o", "csv", *here).out
+    assert "2026-01-01,0,7200,28800" in berlin
+    table = call("usage", "--by", "user", "--waste", *here).out
+    assert "OF THEM OUTAGES" in table
+    assert "0.50" in next(row for row in table.splitlines() if row.startswith("bob"))
+    (hit,) = json.loads(call("impact", "--nodes", "n3", "-o", "json", *here).out)["users"]
+    assert (hit["user"], [job["job"] for job in hit["jobs"]]) == ("bob", [2])
+    listed = call("jobs", "--all", "-o", "name", *here).out.split()
+    assert listed == ["1", "2", "3"]
+    assert call("jobs", *here).err.strip() == "No jobs."
+    shown = json.loads(call("show", "2", "-o", "json", *here).out)
+    assert (shown["name"], shown["state"], shown["attempts"][0]["lost"]) == (
+        "b|c",
+        "node_fail",
+        ["n3"],
+    )
+    assert call("log", "verify", *here).status == 0
+
+
+def test_nothing_in_it_can_be_changed(archive: Path, call: Call) -> None:
+    refused = call("cancel", "2", "--data", str(archive))
+    assert refused.status == CONFLICT
+    assert "archive" in refused.err
+    assert call("submit", "--data", str(archive), "--", "true").status == CONFLICT
+    master = call("master", "--data", str(archive))
+    assert master.status == UNAVAILABLE
+    assert "an archive, which no master goes on from" in master.err
+
+
+def test_a_ledger_is_never_written_over(archive: Path, call: Call, tmp_path: Path) -> None:
+    again = call("import", "sacct", str(tmp_path / "sacct.txt"), "--data", str(archive))
+    assert again.status == USAGE
+    assert "There is a ledger" in again.err
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "status", "said"),
+    [
+        ("a|b\n1|2\n", [], DATA, "does not name sacct's columns"),
+        ("JobID|State|User\n1|COMPLETED|ann\n", [], DATA, "lacks the columns submit, start, end"),
+        (HEADER + "\nnonsense\n", [], DATA, "no job in it"),
+        ("", [], DATA, "does not name"),
+        (HEADER + ROWS, ["--timezone", "Nowhere/Land"], USAGE, "not a time zone"),
+    ],
+)
+def test_what_is_no_accounting_is_refused_and_leaves_nothing(
+    tmp_path: Path, call: Call, text: str, options: list[str], status: int, said: str
+) -> None:
+    file, data = tmp_path / "sacct.txt", tmp_path / "past"
+    file.write_text(text)
+    done = call("import", "sacct", str(file), "--data", str(data), *options)
+    assert (done.status, data.exists()) == (status, False)
+    assert said in done.err
+
+
+def test_a_trace_that_is_none_is_refused(tmp_path: Path, call: Call) -> None:
+    file = tmp_path / "t.swf"
+    file.write_text("1 2 3\n")
+    done = call("import", "swf", str(file), "--data", str(tmp_path / "past"))
+    assert (done.status, "line 1: 3 columns" in done.err) == (DATA, True)
+    assert call("import", "swf", "/nowhere.swf", "--data", str(tmp_path / "p")).status == NO_INPUT
