@@ -25,16 +25,21 @@ BACK_OFF_S = 0.25
 TERM_S = 8.0
 """How long a process has to end after TERM."""
 
+SECRETS = ("JOBLEDGER_DATABASE_URL",)
+"""An agent never speaks to the database, and may be one account with the jobs that it runs."""
+
 MAX_LOG_BYTES = 32 << 20
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Part(NamedTuple):
-    """A process to be kept running. Parts of a lower `stage` are ended first."""
+    """A process to be kept running. Parts of a lower `stage` are ended first; `without` names what
+    is not for it of the environment."""
 
     name: str
     command: tuple[str, ...]
     stage: int = 0
+    without: tuple[str, ...] = ()
 
 
 @dataclass
@@ -106,7 +111,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self.environment,
+                env={k: v for k, v in self.environment.items() if k not in part.without},
                 start_new_session=True,
             )
         child.started_at, child.start_again_at = time.monotonic(), None
@@ -192,5 +197,5 @@ def parts(
     for number in range(1, agents + 1):
         name = f"n{number}"
         command = (*program, "agent", *where, "--name", name, *account)
-        found.append(Part(f"agent-{name}", command, stage=0))
+        found.append(Part(f"agent-{name}", command, stage=0, without=SECRETS))
     return found
