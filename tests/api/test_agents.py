@@ -89,6 +89,21 @@ def test_a_late_end_changes_nothing_and_is_recorded_once(fresh: Live) -> None:
     assert [(e.attempt, e.next) for e in ends] == [(1, "requeued"), (2, "final")]
 
 
+def test_an_agent_is_told_what_held_when_its_attempt_was_placed(fresh: Live) -> None:
+    """Allowed to restart only later, the job has an agent that keeps it when the lease is over:
+    told otherwise now and not in time then, it would kill a job that is never begun again."""
+    n1, alice = fresh.node("n1"), fresh.user("alice")
+    job = alice.submit(restartable=False)
+    placed(fresh, job)
+    alice.ok("PATCH", f"/v1/jobs/{job}", {"restartable": True})
+    (order,) = orders(n1.sync("n1"))
+    assert order["restartable"] is False
+    report = ended(1, job, ran_us=-5)
+    assert n1.sync("n1", reports=[report]).json()["acked"] == [1]
+    (end,) = [r.event for r in fresh.events() if isinstance(r.event, AttemptEnded)]
+    assert end.ran_us == 0
+
+
 def test_cancel_is_an_order_to_stop(fresh: Live) -> None:
     n1, alice = fresh.node("n1"), fresh.user("alice")
     job = alice.submit()

@@ -3,6 +3,7 @@
 import pytest
 
 from ledger.events import NodeStateChanged
+from ledger.wire import Facts, SyncRequest
 from live import Live, live, until
 
 from .acting import ended, has, health, orders, outcome, placed, started, waiting
@@ -50,6 +51,32 @@ def test_a_silent_node_is_lost_after_its_lease(fresh: Live, restartable: bool) -
     n1.sync("n1", has=[], reports=[ended(2, job)])
     assert outcome(fresh, job) == "completed"
     until(lambda: health(fresh, "n1") == "idle", "the node is back")
+
+
+def test_a_poll_ends_well_before_the_lease(fresh: Live) -> None:
+    def patience(wait_s: float) -> float:
+        who = {"protocol": 1, "spool": "s", "boot_id": "b", "build": "1", "facts": Facts()}
+        ask = SyncRequest(**who, sent_ns=1, wait_s=wait_s)  # type: ignore[arg-type]
+        return fresh.running.contacts._patience(ask)
+
+    assert patience(3600.0) == 60
+    fresh.operator.ok("PATCH", "/v1/policy", {"job_lease_s": 12})
+    assert (patience(3600.0), patience(3.0)) == (4, 3)
+
+
+def test_a_node_that_is_taken_for_silent_while_it_asks_is_in_contact_again(fresh: Live) -> None:
+    """Else its call would be answered with orders for attempts that are about to be given up."""
+    n1 = fresh.node("n1")
+    poll = waiting(fresh, n1, "n1")
+    head = fresh.head
+    fresh.clock.advance(301)
+
+    def causes() -> list[str]:
+        found = [r.event for r in fresh.events(head)]
+        return [e.cause for e in found if isinstance(e, NodeStateChanged)]
+
+    until(lambda: causes()[:2] == ["silent", "returned"], "it is in contact again")
+    assert not poll.done()
 
 
 def test_a_node_that_just_joined_is_given_its_lease(fresh: Live) -> None:

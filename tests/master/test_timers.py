@@ -5,14 +5,32 @@ from typing import Any
 
 import pytest
 
-from ledger.commands import SYSTEM, Cancel, Contact, Enrol, Hold, RecordRefused, Subject, Submit
+from ledger.commands import (
+    SYSTEM,
+    Cancel,
+    Change,
+    Command,
+    Configure,
+    Contact,
+    Drain,
+    Enrol,
+    Hold,
+    Place,
+    RecordRefused,
+    Release,
+    ReportEnded,
+    ReportStarted,
+    Retire,
+    Subject,
+    Submit,
+)
 from ledger.domain.state import Cluster
-from ledger.events import DemandRefused, JobSpec
+from ledger.events import Decision, DemandRefused, JobSpec
 from ledger.master import timers
 from ledger.master.clock import MAX_BEHIND_US, MAX_GAP_US, Clock, ClockSuspect
 from ledger.master.timers import REFUSED_A_MINUTE, Demand, Planner, RefusedDemand
 
-from .memory_log import NODES, Bench, run, turns, user
+from .memory_log import NODES, Bench, begun, ended, run, turns, user
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -169,7 +187,7 @@ def test_a_job_that_may_not_begin_yet_is_placed_in_its_time() -> None:
             await bench.passes(bench.planner.passes + 1)
             bench.planner.nudge_if_due(bench.time)
             assert where(await bench.master.settled()) == {}
-            bench.time += 61 * SECOND
+            bench.time += 60 * SECOND
             bench.planner.nudge_if_due(bench.time)
             await bench.placed({1: ("n1",)})
 
@@ -212,19 +230,41 @@ def test_a_plan_that_came_too_late_is_followed_by_another(
     run(test())
 
 
-def test_an_event_that_starts_nothing_asks_for_no_plan() -> None:
+def test_what_could_let_a_job_start_asks_for_a_plan_and_nothing_else_does() -> None:
+    """A held or changed job lets others by; what is only about running ones lets nobody start."""
+    alice, n1 = user("alice"), Subject("n1", "node")
+    decision = Decision(view=1, now=1, rules=1, policy=1, rank=1, of=1, how="in_order")
+    end = ReportEnded(node="n1", job=3, attempt=1, end="completed", cause="exit")
+
     async def test() -> None:
-        async with Bench2() as bench:
-            await idle_node(bench)
-            await bench.master.ask_one(user("alice"), job(held=True))
-            await bench.passes(1)
-            await turns(200)
-            before = bench.planner.passes
-            await bench.master.ask_one(NODES, Hold(job=1))
-            await turns(200)
-            assert bench.planner.passes == before
-            await bench.master.ask_one(NODES, Cancel(job=1))
-            await bench.passes(before + 1)
+        bench = Bench()
+        planner = Planner(bench.master)
+        task = await begun(bench)
+
+        async def asks(who: Subject, command: Command) -> bool:
+            planner._wanted.clear()
+            await bench.master.ask_one(who, command)
+            return planner.wanted
+
+        joins = Enrol(node="n2", pool="default", token="t2", sha256="2" * 64)  # noqa: S106 - its id
+        assert await asks(NODES, joins)
+        await speak(bench, "n1")
+        assert planner.wanted, "a node takes jobs"
+        for _ in range(3):
+            assert await asks(alice, job())
+        assert await asks(alice, Hold(job=1))
+        assert not await asks(alice, Hold(job=1))
+        assert await asks(alice, Release(job=1))
+        assert await asks(alice, Change(job=1, time_limit_s=5))
+        assert await asks(alice, Cancel(job=2))
+        assert not await asks(SYSTEM, Place(job=3, nodes=("n1",), decision=decision))
+        assert not await asks(n1, ReportStarted(node="n1", job=3, attempt=1))
+        assert not await asks(alice, Cancel(job=3))
+        assert await asks(n1, end)
+        assert await asks(NODES, Configure(node="n1", features=("ssd",)))
+        assert await asks(NODES, Drain(node="n1"))
+        assert await asks(NODES, Retire(node="n1"))
+        await ended(bench, task)
 
     run(test())
 
