@@ -104,6 +104,16 @@ def test_an_agent_is_told_what_held_when_its_attempt_was_placed(fresh: Live) -> 
     assert end.ran_us == 0
 
 
+def test_an_attempt_whose_start_alone_is_told_and_that_is_not_there_was_lost(fresh: Live) -> None:
+    n1, alice = fresh.node("n1"), fresh.user("alice")
+    job = alice.submit()
+    placed(fresh, job)
+    n1.sync("n1", reports=[started(1, job)], has=[has(job, "running")])
+    n1.sync("n1", reports=[started(1, job)], has=[])
+    (end,) = [r.event for r in fresh.events() if isinstance(r.event, AttemptEnded)]
+    assert (end.cause, end.lost) == ("agent_forgot", ("n1",))
+
+
 def test_cancel_is_an_order_to_stop(fresh: Live) -> None:
     n1, alice = fresh.node("n1"), fresh.user("alice")
     job = alice.submit()
