@@ -154,7 +154,10 @@ class Silence(NodeCommand, frozen=True, kw_only=True):
 
 
 class Contact(NodeCommand, frozen=True, kw_only=True):
-    """An agent spoke: what it is, and the attempts it has or has unacknowledged reports of."""
+    """An agent spoke: what it is, and the attempts it has or has unacknowledged reports of.
+
+    `cannot_record`: why its spool takes no records, "" if it does.
+    """
 
     spool: str
     boot_id: str
@@ -165,6 +168,7 @@ class Contact(NodeCommand, frozen=True, kw_only=True):
     packages_sha256: str = ""
     has: frozenset[tuple[int, int]] = frozenset()
     reported: frozenset[tuple[int, int]] = frozenset()
+    cannot_record: str = ""
 
 
 class ReportStarted(NodeCommand, frozen=True, kw_only=True):

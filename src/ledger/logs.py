@@ -1,66 +1,13 @@
-"""Structured log lines, written by a thread of their own so that nothing ever waits for them.
+"""Structured log lines of a service, through its sink: nothing ever waits for them."""
 
-A line goes into a bounded queue; where the queue is full, because whoever reads our stderr has
-stopped reading or its disk is full, the line is dropped and counted. The next line that gets
-through says how many are missing.
-"""
-
+import json
 import logging
-import queue
-import sys
 import threading
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
 
-MAX_LINES = 10_000
-
-
-class Sink:
-    """A file that never blocks its writer."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._lines: queue.Queue[str] = queue.Queue(MAX_LINES)
-        self._lost = 0
-        self.dropped = 0
-        threading.Thread(target=self._run, name="log-lines", daemon=True).start()
-
-    def write(self, line: str) -> None:
-        """Queue a line, or drop and count it."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self.dropped += 1
-            self._lost += 1
-
-    def flush(self) -> None:
-        """Lines are written when they can be."""
-
-    def drain(self, seconds: float) -> None:
-        """Give the thread this long to write what is queued: at the end of the process."""
-        done = threading.Event()
-        threading.Thread(target=self._join, args=(done,), daemon=True).start()
-        done.wait(seconds)
-
-    def _join(self, done: threading.Event) -> None:
-        self._lines.join()
-        done.set()
-
-    def _run(self) -> None:
-        while True:
-            line = self._lines.get()
-            try:
-                if self._lost:
-                    lost, self._lost = self._lost, 0
-                    self._out.write(f'{{"event":"lines were dropped","lines":{lost}}}\n')
-                self._out.write(line)
-                self._out.flush()
-            except (OSError, ValueError):
-                self.dropped += 1
-                self._lost += 1
-            finally:
-                self._lines.task_done()
+from ledger.sink import Sink, begin, missing
 
 
 def configure(level: str, shape: str, *, process: str) -> Sink:
@@ -68,10 +15,11 @@ def configure(level: str, shape: str, *, process: str) -> Sink:
 
     `shape` is `json` or `text`; every line carries `process`, and its request's id if it has one.
     """
-    sink = Sink(sys.stderr)
+    as_json = shape == "json"
+    sink = begin(lambda lines: _missing(process, lines) if as_json else missing(lines))
     renderer: Any = (
         structlog.processors.JSONRenderer()
-        if shape == "json"
+        if as_json
         else structlog.dev.ConsoleRenderer(colors=False)
     )
     shared: list[Any] = [
@@ -99,7 +47,20 @@ def configure(level: str, shape: str, *, process: str) -> Sink:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
+    threading.excepthook = _thread_failed  # Python's own would write past the sink
     return sink
+
+
+def _missing(process: str, lines: int) -> str:
+    said = {"event": "lines of this log were dropped", "lines": lines, "level": "warning"}
+    return json.dumps({**said, "process": process})
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    thread = failed.thread.name if failed.thread is not None else ""
+    structlog.get_logger("threads").error(
+        "a thread failed", thread=thread, exc_info=failed.exc_value
+    )
 
 
 def _named(process: str) -> Any:

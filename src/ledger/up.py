@@ -5,6 +5,7 @@ ends what it started. It knows nothing of jobs: that the master may die at any m
 log is for. If `up` itself is killed, the kernel kills its children (`tether.py`).
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import ledger.tether
 
@@ -22,6 +23,9 @@ FAST_S = 5.0
 
 MAX_FAST_CRASHES = 3
 BACK_OFF_S = 0.25
+REST_S = 10.0
+"""Between two attempts at a process that has crashed fast so often."""
+
 TERM_S = 8.0
 """How long a process has to end after TERM."""
 
@@ -49,7 +53,6 @@ class _Child:
     started_at: float = 0.0
     fast_crashes: int = 0
     start_again_at: float | None = None
-    given_up: bool = False
 
 
 @dataclass
@@ -66,16 +69,18 @@ class Supervisor:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     term_s: float = TERM_S
     fast_s: float = FAST_S
+    rest_s: float = REST_S
 
     def run(self, started: Callable[[], None] = lambda: None) -> int:
         """Run until SIGTERM, SIGINT or SIGHUP; `started` is called once all processes are.
 
-        Always 0: that a part had to be given up was said, and the others ran on.
+        Always 0: what happened to a part was said, and the others ran on.
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         children = [_Child(part) for part in self.parts]
         for folder in (self.logs, self.pids):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):  # where there is no room, it is said soon enough
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             for child in children:
                 self._start(child)
@@ -105,39 +110,59 @@ class Supervisor:
     def _start(self, child: _Child) -> None:
         part = child.part
         tether = [sys.executable, "-I", "-S", ledger.tether.__file__, str(os.getpid())]
-        with open(self._log(part), "ab", opener=_private) as log:
-            child.process = subprocess.Popen(  # noqa: S603
-                [*tether, *part.command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={k: v for k, v in self.environment.items() if k not in part.without},
-                start_new_session=True,
-            )
         child.started_at, child.start_again_at = time.monotonic(), None
-        (self.pids / f"{part.name}.pid").write_text(f"{child.process.pid}\n")
+        try:
+            with self._open_log(part) as log:
+                child.process = subprocess.Popen(  # noqa: S603
+                    [*tether, *part.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={k: v for k, v in self.environment.items() if k not in part.without},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._crashed(child, f"can't be started: {error}")
+            return
+        with contextlib.suppress(OSError):  # a full disk: whoever looks there finds no number
+            (self.pids / f"{part.name}.pid").write_text(f"{child.process.pid}\n")
+
+    def _open_log(self, part: Part) -> IO[bytes]:
+        """The part's log file, or nowhere if its disk takes none; one that has grown large is put
+        aside, over the one before it."""
+        path = self._log(part)
+        try:
+            if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+                path.rename(path.with_suffix(".log.1"))
+            return open(path, "ab", opener=_private)
+        except OSError as error:
+            self.say(f"The log of {part.name} can't be opened, and goes nowhere: {error}.")
+            return open(os.devnull, "ab")
 
     def _log(self, part: Part) -> Path:
-        """The part's log file; one that has grown large is put aside, over the one before it."""
-        path = self.logs / f"{part.name}.log"
-        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
-            path.rename(path.with_suffix(".log.1"))
-        return path
+        return self.logs / f"{part.name}.log"
 
     def _died(self, child: _Child, status: int) -> None:
-        """Start it again after a pause that grows, or give it up."""
-        name, child.process = child.part.name, None
-        (self.pids / f"{name}.pid").unlink(missing_ok=True)
+        """Start it again, after a pause if it has crashed fast."""
+        child.process = None
+        self._forget(child)
+        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        self._crashed(child, how)
+
+    def _crashed(self, child: _Child, how: str) -> None:
+        """A pause that grows; and a long one for what crashes again and again, since the cause, a
+        full disk or a database that is away, may go as it came."""
+        name = child.part.name
         fast = time.monotonic() - child.started_at < self.fast_s
         child.fast_crashes = child.fast_crashes + 1 if fast else 0
-        how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         if child.fast_crashes >= MAX_FAST_CRASHES:
-            child.given_up = True
-            self.say(
-                f"{name} {how}, {child.fast_crashes} times at once: it is not started again; "
-                f"the others run on. Its last words, in {self._log(child.part)}:\n"
-                + _last_words(self._log(child.part))
-            )
+            child.start_again_at = time.monotonic() + self.rest_s
+            if child.fast_crashes == MAX_FAST_CRASHES:
+                self.say(
+                    f"{name} {how}, {child.fast_crashes} times at once: it is tried again every "
+                    f"{self.rest_s:g} s; the others run on. Its last words, in "
+                    f"{self._log(child.part)}:\n" + _last_words(self._log(child.part))
+                )
             return
         pause = BACK_OFF_S * 2**child.fast_crashes if child.fast_crashes else 0.0
         child.start_again_at = time.monotonic() + pause
@@ -159,7 +184,11 @@ class Supervisor:
                     self.say(f"{child.part.name} did not end within {self.term_s:g} s: killed.")
                     _signal(child, signal.SIGKILL)
                     child.process.wait()
-                (self.pids / f"{child.part.name}.pid").unlink(missing_ok=True)
+                self._forget(child)
+
+    def _forget(self, child: _Child) -> None:
+        with contextlib.suppress(OSError):  # a disk that takes nothing gives nothing up either
+            (self.pids / f"{child.part.name}.pid").unlink(missing_ok=True)
 
 
 def _signal(child: _Child, number: signal.Signals) -> None:
@@ -173,9 +202,12 @@ def _private(path: str, flags: int) -> int:
 
 
 def _last_words(path: Path, lines: int = 3) -> str:
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        text = file.read().decode(errors="backslashreplace").splitlines()
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            text = file.read().decode(errors="backslashreplace").splitlines()
+    except OSError as error:
+        return f"  {error}"
     return "\n".join(f"  {line[:300]}" for line in text[-lines:])
 
 

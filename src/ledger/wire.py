@@ -81,7 +81,8 @@ class SyncRequest(Message, frozen=True, kw_only=True):
 
     `sent_ns` is CLOCK_BOOTTIME at sending: the master ignores (409 `stale_sync`) a request that was
     sent before another of the same boot which it has already taken. `wait_s` is how long the master
-    may hold the answer back when there is nothing new.
+    may hold the answer back when there is nothing new. `cannot_record` says why the spool takes no
+    records, "" if it does: no attempt is begun then, and the node is to get none.
     """
 
     protocol: int
@@ -93,6 +94,7 @@ class SyncRequest(Message, frozen=True, kw_only=True):
     seen: Seen = Seen()
     has: tuple[Has, ...] = ()
     reports: tuple[Report, ...] = ()
+    cannot_record: str = ""
     wait_s: float = 20.0
 
 

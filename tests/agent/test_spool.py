@@ -144,12 +144,68 @@ def test_a_full_disk_leaves_the_spool_whole(
         return real(fd, data[: len(data) // 2])
 
     monkeypatch.setattr(os, "write", half)
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(OSError, match="No space"):
         spool.begin(order("x", job=5), "boot")
     monkeypatch.setattr(os, "write", real)
     assert facts(spool) == said
     spool.begin(order("x", job=5), "boot")
     assert facts(Spool(tmp_path / "spool")) == facts(spool)
+
+
+@pytest.mark.fault("B3")
+def test_a_full_disk_keeps_what_is_told_again_in_memory_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool")
+    fill(spool)
+    real = os.write
+    monkeypatch.setattr(os, "write", no_room)
+    with pytest.raises(OSError, match="No space"):
+        spool.see(Seen(incarnation="i", epoch=7, position=9))
+    assert spool.outdated(Seen(incarnation="i", epoch=6, position=10))
+    assert spool.ack([spool.unacked()[0].seq])
+    spool.probe()
+    assert spool.trouble == "No space left on device"
+    monkeypatch.setattr(os, "write", real)
+    spool.probe()
+    assert spool.trouble == ""
+    found = Spool(tmp_path / "spool")
+    assert found.seen.epoch == 7  # an acknowledgement may be told again, a reign may not be
+    assert found.unfinished() == spool.unfinished()
+
+
+@pytest.mark.fault("B3")
+def test_a_spool_without_room_for_a_new_file_goes_on_with_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool"
+    spool = Spool(path)
+    fill(spool)
+    said = facts(spool)
+    spool.close()
+    with path.open("ab") as file:
+        file.write(b'{"c":12,"r')  # the power went
+    real = os.open
+
+    def no_new_file(name: str | Path, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(name, flags, *rest)
+
+    monkeypatch.setattr(os, "open", no_new_file)
+    full = Spool(path)
+    monkeypatch.setattr(os, "open", real)
+    assert full.trouble == "No space left on device"
+    full.probe()
+    assert full.trouble == ""
+    assert facts(full) == said
+    full.begin(order("x", job=5), "boot")
+    assert facts(Spool(path)) == facts(full)
+
+
+def no_room(fd: int, data: bytes) -> int:
+    """What a full disk says."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.fault("B5")

@@ -98,7 +98,7 @@ def test_what_dies_is_started_again(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("A9")
-def test_what_crashes_at_once_is_given_up_and_the_others_run_on(
+def test_what_crashes_at_once_is_let_rest_and_the_others_run_on(
     start: Start, tmp_path: Path
 ) -> None:
     process = start(("bad", FAILING, 0), ("good", LASTING, 0))

@@ -1,5 +1,7 @@
 """Nodes: what they are told, when they are out of service, and when they come back."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -118,3 +120,39 @@ def test_why_a_node_is_drained_is_still_known_after_its_silence() -> None:
     story.contact("n1")
     assert story.cluster.nodes["n1"].reason == "new disk"
     assert story.cluster.nodes["n1"].state == "drained"
+
+
+def test_a_node_that_cant_record_gets_no_job_keeps_what_it_has_and_comes_back() -> None:
+    story = cluster("n1", "n2")
+    job = placed(story, "n1")
+    story.start(job)
+    for name in ("n1", "n2", "n2"):
+        said = Contact(**spoken(story, name), cannot_record="No space left on device")
+        story.ask(Subject(name, "node"), said)
+    nodes = story.cluster.nodes
+    assert [(n.state, n.cause, n.reason, n.free) for n in nodes.values()] == [
+        ("checking", "cannot_record", "No space left on device", False)
+    ] * 2
+    assert story.cluster.jobs[job].state == "running"
+    for name in nodes:
+        story.ask(Subject(name, "node"), Contact(**spoken(story, name)))
+    assert [(n.state, n.cause) for n in nodes.values()] == [
+        ("allocated", "records_again"),
+        ("idle", "records_again"),
+    ]
+
+
+def spoken(story: Story, name: str) -> dict[str, Any]:
+    """What the agent of a node says of itself, as it did before."""
+    node = story.cluster.nodes[name]
+    return {
+        "node": name,
+        "spool": node.spool,
+        "boot_id": node.boot_id,
+        "build": node.build,
+        "protocol": 1,
+        "image": node.image,
+        "kernel": node.kernel,
+        "packages_sha256": node.packages_sha256,
+        "has": frozenset(node.attempts),
+    }

@@ -100,6 +100,11 @@ class Bench:
         )
         self.master.listen(self.heard.append)
 
+    def well(self) -> None:
+        """Let the log be tried again at once."""
+        assert self.master.trouble is not None
+        self.master.trouble.again_at = 0.0
+
 
 def user(name: str) -> Subject:
     """A user."""

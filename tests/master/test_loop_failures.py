@@ -47,6 +47,10 @@ def test_a_full_disk_drops_the_draft_and_the_master_lives() -> None:
         assert snapshot.to_bytes(await bench.master.settled()) == before
         assert (bench.fatal, bench.master.failed, len(bench.heard)) == ([], "", 2)
         assert bench.master.counters.storage_full == 1
+        with pytest.raises(StorageIsFull):  # not tried again so soon, and no draft to drop
+            await bench.master.ask_one(ALICE, one())
+        assert bench.master.counters.storage_full == 1
+        bench.well()
         again = await bench.master.ask_one(ALICE, one())
         assert again.reply.first_job == 2
         assert snapshot.to_bytes(bench.master.cluster) == snapshot.to_bytes(bench.log.fold())

@@ -20,6 +20,7 @@ from ledger.events import AttemptEnded, Recorded
 from ledger.store.location import open_log
 from ledger.store.verify import verify
 
+from .disks import Disk
 from .processes import Cold, Process, Zygote, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +124,13 @@ class Site:
         self._started: list[Process] = []
         self._webs: list[Web] = []
         self.master: Process | None = None
+        self.disk: Disk | None = None
+
+    def small_disk(self, place: Path, size: int) -> Disk:
+        """A disk of so many bytes at an empty directory, for all that is started from now on."""
+        place.mkdir(mode=0o711, parents=True)
+        self.disk = Disk(place, size)
+        return self.disk
 
     @property
     def data(self) -> Path:
@@ -132,7 +140,8 @@ class Site:
     @property
     def url(self) -> str:
         """Where the master listens."""
-        return f"unix:{self.data / 'jobledger.sock'}"
+        path = self.data / "jobledger.sock"
+        return f"unix:{self.disk.seen(path) if self.disk else path}"
 
     def run(
         self,
@@ -141,17 +150,20 @@ class Site:
         data: Path | None = None,
         held: bool = False,
         cold: bool = False,
+        log: Path | None = None,
     ) -> Process:
         """Start a command; one that is held waits for SIGCONT before its first step.
 
-        `cold`: as a user would, by its name; else from what has been loaded already.
+        `cold`: as a user would, by its name; else from what has been loaded already. `log`: where
+        it speaks, if not to a file of its own beside the data.
         """
         env = {"JOBLEDGER_DATA": str(data or self.data)}
         if self.database_url:
             env["JOBLEDGER_DATABASE_URL"] = self.database_url
-        said = self.folder / f"{name}.log"
+        said = log or self.folder / f"{name}.log"
         kind = Cold if cold else Process
-        process = kind(self._zygote, list(words), said, env, held=held)
+        within = self.disk.pid if self.disk else 0
+        process = kind(self._zygote, list(words), said, env, held=held, within=within)
         self._started.append(process)
         return process
 
@@ -252,6 +264,8 @@ class Site:
             process.tell(signal.SIGKILL)
         for process in self._started:
             process.ends()
+        if self.disk is not None:
+            self.disk.close()
         if failed:
             for said in sorted(self.folder.glob("*.log")):
                 sys.stderr.write(f"--- {said.name}\n{said.read_text()[-6000:]}\n")

@@ -78,14 +78,16 @@ class Process:
         env: Mapping[str, str] | None = None,
         *,
         held: bool = False,
+        within: int = 0,
     ) -> None:
-        self._zygote, self.said = zygote, said
+        self._zygote, self.said, self._within = zygote, said, within
         self.pid = self._start(words, dict(env or {}), held)
         if held:
             until(lambda: state_of(self.pid) == "T", 10, "the stop before the first step")
 
     def _start(self, words: list[str], env: dict[str, str], held: bool) -> int:
-        asked = {"start": words, "env": env, "stderr": str(self.said), "held": held}
+        asked: dict[str, Any] = {"start": words, "env": env, "stderr": str(self.said), "held": held}
+        asked["within"] = self._within
         pid: int = self._zygote.ask(**asked)["pid"]
         return pid
 

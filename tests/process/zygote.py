@@ -2,10 +2,10 @@
 
 Run as a program, it imports all that the commands need, once, and forks for each command. It reads
 JSON lines from its standard input and answers each with one on its standard output: a line
-`{"start": [words …], "env": {…}, "stderr": path, "held": bool}` is answered by `{"pid": …}`, and
-`{"ask": pid}` by `{"status": …}`, negative for a signal, null while the process runs. What is held
-stops before its first step, until it gets SIGCONT. When its input ends it kills what it started and
-still runs.
+`{"start": [words …], "env": {…}, "stderr": path, "within": pid, "held": bool}` is answered by
+`{"pid": …}`, and `{"ask": pid}` by `{"status": …}`, negative for a signal, null while the process
+runs. It runs in the namespaces of the process `within`, if that is not 0. What is held stops before
+its first step, until it gets SIGCONT. When its input ends it kills what it started and still runs.
 """
 
 import ctypes
@@ -31,7 +31,22 @@ from ledger.cli import main as jobledger
 PR_SET_PTRACER, ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
 
 
-def start(words: list[str], env: dict[str, str], stderr: str, *, held: bool) -> int:
+CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x00020000
+
+
+def join(pid: int) -> None:
+    """Enter the namespaces of the process that holds a small disk (`disks.py`)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    wanted = [("user", CLONE_NEWUSER)] if os.geteuid() else []
+    wanted.append(("mnt", CLONE_NEWNS))
+    opened = [(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY), kind) for name, kind in wanted]
+    for descriptor, kind in opened:
+        if libc.setns(descriptor, kind) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(descriptor)
+
+
+def start(words: list[str], env: dict[str, str], stderr: str, within: int, *, held: bool) -> int:
     """Fork, and be `jobledger WORDS` in the child, which never returns from here."""
     sys.stdout.flush()
     if pid := os.fork():
@@ -41,6 +56,8 @@ def start(words: list[str], env: dict[str, str], stderr: str, *, held: bool) -> 
         os.setsid()
         # Some systems let strace trace its own children only, unless a process asks for more.
         ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANYBODY, 0, 0, 0)
+        if within:
+            join(within)
         nothing = os.open(os.devnull, os.O_RDWR)
         log = os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(nothing, 0)
@@ -68,7 +85,9 @@ def main() -> None:
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         if "start" in asked:
-            pid = start(asked["start"], asked["env"], asked["stderr"], held=asked["held"])
+            pid = start(
+                asked["start"], asked["env"], asked["stderr"], asked["within"], held=asked["held"]
+            )
             running.add(pid)
             answer: dict[str, int | None] = {"pid": pid}
         else:

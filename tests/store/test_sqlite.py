@@ -10,7 +10,7 @@ import pysqlite3
 import pytest
 
 from ledger.store.location import db_upgrade
-from ledger.store.log import AppendFailed, LogUnavailable, StorageFull
+from ledger.store.log import LogLocked, LogUnavailable, StorageFull
 from ledger.store.sqlite import Datastore, SQLiteLog, make_durable
 from ledger.store.stored import HEADER_BEFORE, PAGE_OF_STREAM
 from ledger.store.verify import verify
@@ -130,15 +130,61 @@ def test_a_failed_sync_or_write_ends_the_writer(file: Path, calls: str, fault: s
 
 
 @pytest.mark.fault("B14")
-def test_a_busy_file_is_a_failed_append(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_others_lock_is_left_alone_and_the_log_lives(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ledger.store.sqlite.BUSY_TIMEOUT_S", 0.1)
     with (
         closing(pysqlite3.connect(file, isolation_level=None)) as other,
         closing(SQLiteLog(file, write=True)) as log,
     ):
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(AppendFailed, match="locked"):
+        with pytest.raises(LogLocked, match="locked"):
             log.append([draft(job_held(1))])
+        other.execute("ROLLBACK")
+        assert log.append([draft(job_held(2))]).commit == 1
+
+
+LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_300_000, resource.RLIM_INFINITY))
+"""
+FREED = """
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log.append([draft(job_held(n))])
+print("ok")
+"""
+
+
+@pytest.mark.fault("B4")
+def test_a_file_at_its_size_limit_drops_the_draft_and_the_log_lives(file: Path) -> None:
+    tests = str(Path(__file__).parents[1])
+    fifty = "draft(*[job_held(i) for i in range(50)])"
+    program = APPENDING.replace("range(20)", "range(40)").replace("draft(job_held(n))", fifty)
+    words = [sys.executable, "-c", LIMITED + program + FREED, str(file), tests]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    said = done.stdout.split()
+    held = said.index("StorageFull")
+    assert 0 < held < 40
+    assert said == ["ok"] * held + ["StorageFull"] * (40 - held) + ["ok"]
+    with closing(SQLiteLog(file, write=False)) as log:
+        assert verify(log).head.commit == held + 1
+
+
+def test_a_writer_begins_by_writing_back_what_it_can_only_read(file: Path) -> None:
+    with closing(SQLiteLog(file, write=False)) as reader:  # else the last one out would do it
+        with closing(SQLiteLog(file, write=True)) as log:
+            log.append([draft(job_held(1))])
+        assert waiting_frames(reader) > 0
+        with closing(SQLiteLog(file, write=True)):
+            assert waiting_frames(reader) == 0
+
+
+def waiting_frames(log: SQLiteLog) -> int:
+    """How many frames of the WAL have not been copied into the file."""
+    with closing(pysqlite3.connect(log._path, isolation_level=None)) as connection:
+        _, frames, done = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+    return int(frames - done)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ UPLOAD_PATIENCE_S = 60.0
 KILL_PATIENCE_S = 5.0
 """How long the next sync waits for what the lease has killed to be gone."""
 
+CANT_RECORD_WAIT_S = 1.0
+"""How often it is looked whether the spool has room again."""
+
 REPORTS_A_SYNC = 1000
 LINGER_S = 0.05
 
@@ -61,6 +64,7 @@ class Agent:
         self.changed = asyncio.Event()
         self._log = log.bind(node=identity.name)
         self._pause_s = self._retry_s = 0.0
+        self._trouble = ""
         self._tasks: asyncio.TaskGroup
 
     async def run(self) -> NoReturn:
@@ -97,6 +101,7 @@ class Agent:
         if self.lease.expired:
             await self._enforce_lease()
         self.changed.clear()
+        self._look_at_spool()
         wait_s = self.wait_s()
         sent_at = self.lease.clock()
         request = self._request(wait_s, sent_at)
@@ -117,7 +122,19 @@ class Agent:
 
     def wait_s(self) -> float:
         """How long the master may keep this call: well within the lease, or it would run out."""
-        return min(self.longest_wait_s, self.lease_s / 3)
+        most = CANT_RECORD_WAIT_S if self.spool.trouble else self.longest_wait_s
+        return min(most, self.lease_s / 3)
+
+    def _look_at_spool(self) -> None:
+        """Say when nothing can be recorded, and when it can be again."""
+        self.spool.probe()
+        if self.spool.trouble == self._trouble:
+            return
+        if self.spool.trouble:
+            self._log.error("spool_not_written", error=self.spool.trouble)
+        else:
+            self._log.warning("spool_written_again")
+        self._trouble = self.spool.trouble
 
     def _request(self, wait_s: float, sent_at: float) -> SyncRequest:
         return SyncRequest(
@@ -129,6 +146,7 @@ class Agent:
             seen=self.spool.seen,
             has=tuple(Has(job=k[0], attempt=k[1], phase=x.phase) for k, x in self.have.items()),
             reports=self.spool.unacked()[:REPORTS_A_SYNC],
+            cannot_record=self.spool.trouble,
             wait_s=wait_s,
             sent_ns=int(sent_at * 1_000_000_000),
         )
@@ -175,7 +193,8 @@ class Agent:
             return False
         if reply.seen.incarnation != self.spool.seen.incarnation and self.spool.seen.epoch:
             self._log.warning("new_incarnation", incarnation=reply.seen.incarnation)
-        self.spool.see(reply.seen)
+        with contextlib.suppress(OSError):  # the spool says it, and what follows is not begun
+            self.spool.see(reply.seen)
         self.lease.renew(sent_at, reply.lease_s)
         self.lease_s = float(reply.lease_s)
         for local in self.have.values():
@@ -186,10 +205,8 @@ class Agent:
         for key in [k for k in self.have if k not in wanted]:
             progress |= self._forget(self.have[key])
         for order in sorted(wanted.values(), key=lambda o: not o.stop):
-            try:
+            with contextlib.suppress(OSError):  # not written, so not done: the order comes again
                 progress |= self._bring_about(order)
-            except OSError as e:  # nothing was written, so nothing was done: it comes again
-                self._log.error("spool_not_written", job=order.job, error=str(e))
         return progress
 
     def _bring_about(self, order: Order) -> bool:
@@ -207,8 +224,8 @@ class Agent:
         if self.identity.name not in order.nodes:
             self._log.error("order_for_others", job=order.job, nodes=order.nodes)
             return False
-        if self.have:
-            return False  # one job at a time: the former must be gone first
+        if self.have or self.spool.trouble:
+            return False  # one job at a time: the former must be gone; and begun must be on record
         if order.go and self._leads(order):
             self._begin(order)
         else:
@@ -303,16 +320,13 @@ class Agent:
             running.stop(order.kill_grace_s if local.why == "stopped" else 0)
         else:
             say.info("attempt_started")
-            self._report_start(local.key)
+            await self._insist(partial(self._report_start, local.key))
         ending = local.as_ordered(await running.wait())
         say.info("attempt_ended", end=ending.end, cause=ending.cause, exit_code=ending.exit_code)
         return ending
 
     def _report_start(self, key: Key) -> None:
-        try:
-            self.spool.report(Report(seq=0, kind="started", job=key[0], attempt=key[1]))
-        except OSError as e:  # the end will be told; without room, the beginning is not
-            self._log.error("spool_not_written", job=key[0], error=str(e))
+        self.spool.report(Report(seq=0, kind="started", job=key[0], attempt=key[1]))
         self.changed.set()
 
     def _report_end(self, key: Key, ending: Ending, output: Output | None = None) -> None:
@@ -325,9 +339,9 @@ class Agent:
             try:
                 write()
                 return
-            except OSError as e:
-                self._log.error("spool_not_written", error=str(e))
-                await asyncio.sleep(1)
+            except OSError:
+                self.changed.set()
+                await asyncio.sleep(CANT_RECORD_WAIT_S)
 
     # ── the lease ──
 

@@ -14,9 +14,10 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import structlog
 
-from ledger.agent.transport import Rejected, Unreachable
+from ledger.agent.transport import NotKept, Rejected, Unreachable
 from ledger.events import Output
 
 log = structlog.get_logger("agent")
@@ -36,7 +37,11 @@ class Kept:
         self.size = 0
         self.news, self.over = asyncio.Event(), asyncio.Event()
         self._ring = bytearray()
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file = -1
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            self._not_kept(e)
 
     def write(self, data: bytes) -> None:
         """Take what the job wrote."""
@@ -54,13 +59,15 @@ class Kept:
             self._store(f"\n[jobledger: {left_out} bytes left out]\n".encode())
         self._store(bytes(self._ring[max(0, len(self._ring) - self.tail) :]))
         self._ring.clear()
-        os.close(self._file)
-        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        kept = found(self.path)
+        if self._file >= 0:
+            os.close(self._file)
         self.over.set()
         self.news.set()
         if not self.total:
             return None
-        return Output(bytes=self.total, kept=self.size, sha256=digest)
+        nothing = Output(bytes=0, kept=0, sha256=hashlib.sha256().hexdigest())
+        return msgspec.structs.replace(kept or nothing, bytes=self.total)
 
     def _store(self, data: bytes) -> int:
         """Append to the file as much as the disk takes; a full one must not end the job."""
@@ -69,11 +76,15 @@ class Kept:
             while written < len(data):
                 written += os.write(self._file, data[written:])
         except OSError as e:
-            self.head = 0
-            log.error("output_not_kept", path=str(self.path), error=str(e))
+            self._not_kept(e)
         self.size += written
         self.news.set()
         return written
+
+    def _not_kept(self, error: OSError) -> None:
+        """From now on only the last bytes are kept, in memory, until there is room for them."""
+        self.head = 0
+        log.error("output_not_kept", path=str(self.path), error=str(error))
 
 
 def found(path: Path) -> Output | None:
@@ -87,12 +98,18 @@ def found(path: Path) -> Output | None:
     return Output(bytes=len(data), kept=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # of a disk that takes nothing: the next agent does it
+        path.unlink(missing_ok=True)
+
+
 class Uploads:
     """Brings the kept files to the master's output store, again and again until it has them."""
 
     def __init__(self, folder: Path, send: Send) -> None:
         self.folder, self._send = folder, send
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._refused: dict[tuple[int, int], asyncio.Event] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, job: int, attempt: int) -> Path:
@@ -103,7 +120,7 @@ class Uploads:
         """Go on with what an earlier agent left; forget what is older than 30 days."""
         for path in self.folder.iterdir():
             if time.time() - path.stat().st_mtime > KEPT_DAYS * 86400:
-                path.unlink()
+                _remove(path)
                 continue
             job, attempt = path.name.split(".")
             self._spawn(int(job), int(attempt), self._bring(int(job), int(attempt), None))
@@ -113,19 +130,25 @@ class Uploads:
         self._spawn(job, attempt, self._bring(job, attempt, kept))
 
     async def delivered(self, job: int, attempt: int, within_s: float) -> bool:
-        """Wait until all of a closed output is there, but no longer than `within_s`."""
+        """Wait until all of a closed output is there, but no longer than `within_s`, and not for an
+        output store that takes nothing: it gets the rest when it can."""
         task = self._tasks.get((job, attempt))
         if task is None:
             return True
-        await asyncio.wait({task}, timeout=within_s)
-        return task.done()
+        refused = asyncio.ensure_future(self._refused[job, attempt].wait())
+        try:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait({task, refused}, timeout=within_s, return_when=first)
+            return task.done()
+        finally:
+            refused.cancel()
 
     def drop(self, job: int, attempt: int) -> None:
         """Nobody wants this output any more."""
         task = self._tasks.pop((job, attempt), None)
         if task is not None:
             task.cancel()
-        self.path(job, attempt).unlink(missing_ok=True)
+        _remove(self.path(job, attempt))
 
     async def close(self) -> None:
         """Stop; the files stay and are sent by the next agent."""
@@ -136,8 +159,12 @@ class Uploads:
 
     def _spawn(self, job: int, attempt: int, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
-        self._tasks[job, attempt] = task
-        task.add_done_callback(lambda _: self._tasks.pop((job, attempt), None))
+        self._tasks[job, attempt], self._refused[job, attempt] = task, asyncio.Event()
+        task.add_done_callback(lambda _: self._over(job, attempt))
+
+    def _over(self, job: int, attempt: int) -> None:
+        self._tasks.pop((job, attempt), None)
+        self._refused.pop((job, attempt), None)
 
     async def _bring(self, job: int, attempt: int, kept: Kept | None) -> None:
         path, sent = self.path(job, attempt), 0
@@ -153,7 +180,9 @@ class Uploads:
             log.error("output_refused", job=job, attempt=attempt, error=str(e))
             if kept is not None:
                 await kept.over.wait()
-        path.unlink(missing_ok=True)
+        except OSError as e:
+            log.error("output_lost", job=job, attempt=attempt, error=str(e))
+        _remove(path)
 
     async def _catch_up(self, job: int, attempt: int, path: Path, sent: int) -> int:
         pause_s = 0.1
@@ -163,6 +192,8 @@ class Uploads:
                 try:
                     await self._send(job, attempt, sent, chunk)
                 except Unreachable as e:
+                    if isinstance(e, NotKept):
+                        self._refused[job, attempt].set()
                     log.warning("output_waits", job=job, attempt=attempt, error=str(e))
                     await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)  # noqa: S311
                     pause_s = min(5.0, pause_s * 2)

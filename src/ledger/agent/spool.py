@@ -7,10 +7,14 @@ master is not obeyed after a restart. A line is `{"c": CRC-32 of the bytes of r,
 A last line without its newline was being written when the power went and is dropped; any other
 line that does not read is corruption, and refused: `SpoolCorrupt`.
 
+A full disk ends nothing: what must be on disk is not acted on until it is, and what need not be,
+since the master tells it again, goes on in memory. `trouble` says why, until `probe` succeeds.
+
 Records are kept for 30 days (and reports until acknowledged): after a restore from a backup they
 still tell which jobs of whom ran here.
 """
 
+import contextlib
 import secrets
 import time
 import zlib
@@ -125,6 +129,7 @@ class Memory:
     def __init__(self, now: Callable[[], int] = wall_us, made: str = "") -> None:
         """`made`: the id of a new spool; a random one if it is not given."""
         self.now = now
+        self.trouble = ""
         self.id = ""
         self.seen = Seen()
         self.begun: dict[Key, Begun] = {}
@@ -215,6 +220,9 @@ class Memory:
     def forget(self, key: Key) -> None:
         """The attempt is gone and nobody wants to hear of it."""
         self._write(_Forgotten(job=key[0], attempt=key[1], at=self.now()), True)
+
+    def probe(self) -> None:
+        """See whether records can be kept again."""
 
     # how it keeps it
 
@@ -308,7 +316,7 @@ def recall(path: Path) -> Memory:
 
 class Spool(Memory):
     """The spool in a file, on disk if a path is given. Its methods block for an fsync; an OSError
-    means: not written, not so."""
+    means: not written, not so. To be made it needs an old file, or room for a new one: OSError."""
 
     def __init__(
         self, file: Path | SpoolFile, now: Callable[[], int] = wall_us, made: str = ""
@@ -317,19 +325,48 @@ class Spool(Memory):
         self._file = DiskFile(file) if isinstance(file, Path) else file
         for record in _records(self._file):
             self._apply(record)
-        self.expire(now() - KEPT_US)
-        self._compact()
+        self._compact_at = 0
+        if not self._compact():
+            self._file.keep()
+
+    def see(self, seen: Seen) -> None:
+        """As `Memory.see`. Where a new reign can't be recorded it is known all the same, and so
+        are the orders of an older one refused; OSError says that nothing may be begun on it."""
+        try:
+            super().see(seen)
+        except OSError:
+            self._apply(_Saw(seen=seen, at=self.now()))
+            raise
+
+    def probe(self) -> None:
+        """See whether records can be kept again, if one could not: with some room to spare."""
+        with contextlib.suppress(OSError):
+            if self.trouble and self._file.has_room():
+                self._write(_Saw(seen=self.seen, at=self.now()), True)
+                self.trouble = ""
 
     def _write(self, record: _AnyRecord, sync: bool) -> None:
-        if self._file.size > COMPACT_BYTES:
-            self.expire(self.now() - KEPT_US)
+        if self._file.size > self._compact_at:
             self._compact()
-        self._file.append(_encode(record), sync)
+        try:
+            self._file.append(_encode(record), sync)
+        except OSError as e:
+            self.trouble = e.strerror or str(e)
+            if sync:
+                raise
         self._apply(record)
 
-    def _compact(self) -> None:
-        """Say the same in a new file."""
-        self._file.replace(b"".join(map(_encode, self.snapshot())))
+    def _compact(self) -> bool:
+        """Say the same in a new file, without what is old; whether there was room for one."""
+        self.expire(self.now() - KEPT_US)
+        try:
+            self._file.replace(b"".join(map(_encode, self.snapshot())))
+        except OSError as e:
+            self._compact_at = self._file.size + COMPACT_BYTES
+            self.trouble = e.strerror or str(e)
+            return False
+        self._compact_at = COMPACT_BYTES
+        return True
 
     def close(self) -> None:
         """Let the file go."""

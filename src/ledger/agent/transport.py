@@ -27,6 +27,10 @@ class Unreachable(Exception):
     """No answer, or one that says to come back later: nothing is known of what the master did."""
 
 
+class NotKept(Unreachable):
+    """The master's output store takes nothing for now. Nothing else is wrong."""
+
+
 class Rejected(Exception):
     """The master refused: `status` of HTTP, `code` for programs, the text for people."""
 
@@ -113,6 +117,8 @@ def refuse(status: int, body: bytes, request_id: str) -> NoReturn:
     except msgspec.DecodeError:
         problem = _Problem(detail=body[:200].decode(errors="replace"))
     detail = f"{problem.detail} (request {request_id})"
+    if problem.code == "output_not_kept":
+        raise NotKept(f"{status} {problem.code}: {detail}")
     if status in TRY_AGAIN:
         raise Unreachable(f"{status} {problem.code}: {detail}")
     raise Rejected(status, problem.code, detail)

@@ -87,6 +87,7 @@ async def sync(who: Who, node: NodeName) -> Response:
         asked.facts.packages_sha256,
         asked.seen.incarnation,
         asked.seen.hash,
+        asked.cannot_record,
         *(report.cause for report in asked.reports),
         *(report.output.sha256 for report in asked.reports if report.output is not None),
     ):

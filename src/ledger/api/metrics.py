@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from ledger.master.service import Running
 from ledger.projection.reader import Status
+from ledger.sink import dropped as lines_dropped
 from ledger.store.chain import Head
 from ledger.store.shelf import Freshness
 
@@ -59,6 +60,13 @@ def _writing(running: Running) -> Iterator[Metric]:
     yield counter("requests", "Requests decided", counters.requests)
     yield counter("refusals", "Commands refused", counters.refused)
     yield counter("storage_full", "Batches dropped for want of room", counters.storage_full)
+    yield counter("log_locked", "Batches dropped at a lock of others", counters.log_locked)
+    writable = int(master.trouble is None)
+    yield gauge("log_writable", "1 while the log takes events, else 0", writable)
+    text = "Chunks of output that could not be kept; agents send them again"
+    yield counter("output_failures", text, running.outputs.failed)
+    text = "Lines of the master's own log that nobody took"
+    yield counter("log_lines_dropped", text, lines_dropped())
     yield gauge("requests_waiting", "Requests that wait to be decided", len(master.queued))
     yield gauge("batch_requests", "Requests in the last commit", master.last.requests)
     kept = running.checkpoints

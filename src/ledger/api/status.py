@@ -56,7 +56,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
             epoch=0,
             warnings=service.warnings,
         )
-    warnings = list(service.warnings)
+    warnings = [*service.warnings, *service.troubles()]
     if running.contacts.behind:
         warnings.append(
             f"an agent has seen position {running.contacts.behind}, which this log does not have"

@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
         print(f"jobledger {version('jobledger')}")
         sys.exit(0)
+    from ledger import sink
     from ledger.cli import exits, failures
 
     try:
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         # Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = exits.BROKEN_PIPE
+    sink.end()
     sys.exit(status)
 
 

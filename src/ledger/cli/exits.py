@@ -3,6 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
+from ledger import sink
+
 if TYPE_CHECKING:
     from ledger.client.errors import ClientError
 
@@ -84,4 +86,5 @@ def job_status(state: str, exit_code: int | None, signal: int | None = None) -> 
 
 def say(text: str = "") -> None:
     """Talk: on stderr, so that stdout is nothing but data."""
-    print(text, file=sys.stderr)
+    if not sink.say(text):
+        print(text, file=sys.stderr)

@@ -65,6 +65,7 @@ def up(
     It starts again what dies, and ends everything when it is told to end (Ctrl-C).
     """
     from ledger.settings import keep_private
+    from ledger.sink import begin
     from ledger.up import Supervisor, parts
 
     settings = _settings(data)
@@ -78,6 +79,7 @@ def up(
     # What says where another service is and who we are there is not for ours.
     kept = {k: v for k, v in os.environ.items() if k not in ("JOBLEDGER_URL", "JOBLEDGER_TOKEN")}
     keep_private(place)
+    begin()
     supervisor = Supervisor(
         parts(
             place,

@@ -30,6 +30,8 @@ NODES = {
     "reported_empty": "The node has joined and has nothing left to run.",
     "silent": "The node was not heard of for its lease.",
     "in_contact": "The node speaks again, but has what it should not have, and is to stop it.",
+    "cannot_record": "Its agent can't record what it does and takes no job; the reason says why.",
+    "records_again": "Its agent can record what it does again.",
     "returned": "The node speaks again, and has nothing but what it should.",
     "operator": "An operator asked that it take no more jobs.",
     "drained": "An operator asked that it take no more jobs; it was down at that time.",

@@ -296,8 +296,29 @@ class Behind(NotNow):
     hint = "Ask again, or drop `at_least`."
 
 
-class StorageIsFull(NotNow):
-    """The log's disk is full. Nothing was recorded."""
+class NotRecorded(NotNow):
+    """The log takes nothing for now. Nothing was recorded."""
+
+    code, status = "not_recorded", 503
+    hint = "Running jobs go on. Repeat under the same key after the time in Retry-After."
+
+
+class LogIsLocked(NotRecorded):
+    """Another program keeps the log's database locked. Nothing was recorded."""
+
+    code, status = "log_locked", 503
+    hint = "Running jobs go on. An operator must end what holds it; then repeat under the same key."
+
+
+class OutputNotKept(NotNow):
+    """The output store takes nothing for now. The log is not concerned."""
+
+    code, status = "output_not_kept", 507
+    hint = "The agent keeps the output and sends it again: docs/runbooks/disk-full.md."
+
+
+class StorageIsFull(NotRecorded):
+    """The disk is full. Nothing was recorded."""
 
     code, status = "storage_full", 507
     hint = "Running jobs go on. An operator must free space; then repeat under the same key."

@@ -244,18 +244,23 @@ def _back(node: Node, cmd: Contact, attempts: set[tuple[int, int]]) -> list[Node
 
     After silence it may still run its own attempts; a node that was declared dead, or has just
     joined, must be empty. One that may not return yet is out of contact no more: it gets orders,
-    so that nothing of it may be given up while it speaks.
+    so that nothing of it may be given up while it speaks. One whose agent can't record what it does
+    may have been empty before, and has to take no more.
     """
-    if node.health == "ok":
+    waits = node.health == "checking" and node.cause == "cannot_record"
+    if node.health == "ok" and not cmd.cannot_record:
         return []
-    if node.cause == "declared_dead" or (node.health == "checking"):
+    if node.cause == "declared_dead" or (node.health == "checking" and not waits):
         back = not cmd.has and not attempts
     else:
-        back = cmd.has <= attempts
+        back = node.health == "ok" or cmd.has <= attempts
     if not back:
         return [_in_contact(node)] if node.health == "down" and node.silent_since else []
+    if cmd.cannot_record:
+        return [] if waits else [_change(node, "checking", "cannot_record", cmd.cannot_record)]
     to = replace(node, health="ok", attempts=attempts).state
-    cause = "reported_empty" if node.health == "checking" else "returned"
+    fresh = "records_again" if waits else "reported_empty"
+    cause = fresh if node.health == "checking" else "returned"
     return [_change(node, to, cause, node.reason if node.drain else "")]
 
 

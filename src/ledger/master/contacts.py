@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ledger.commands import Command, Contact, ReportEnded, ReportStarted, Subject
-from ledger.domain.errors import LogBehind, Refusal, StaleSync, TooOld, UnknownNode
+from ledger.commands import Command, Contact, Subject
+from ledger.domain.errors import LogBehind, NotRecorded, Refusal, StaleSync, TooOld, UnknownNode
 from ledger.domain.orders import Untold, Wanted, untold, wanted
 from ledger.domain.state import Cluster, Job, Outcome
 from ledger.events import (
@@ -29,6 +29,8 @@ from ledger.events import (
 )
 from ledger.master.loop import Master
 from ledger.master.reader import LogReader
+from ledger.master.said import contact as contacted
+from ledger.master.said import reported
 from ledger.master.texts import Texts, parsed
 from ledger.store.chain import Head
 from ledger.wire import PROTOCOL, Order, Seen, SyncReply, SyncRequest
@@ -37,11 +39,14 @@ logger = structlog.get_logger("contacts")
 
 OLDEST_PROTOCOL = 1
 
+UNRECORDED_WAIT_S = 1.0
+"""How long a poll is kept whose reports could not be recorded: the agent sends them again."""
+
 
 @dataclass
 class Heard:
     """What this master has heard of one node: when last (µs on the log's clock), what it said then,
-    and when it was last answered; 0 and None if not in this reign; `confirmed`: what the log has."""  # noqa: E501
+    and when it was last answered; 0 and None if not in this reign; `confirmed`: in the log."""
 
     last: int
     boot_id: str = ""
@@ -112,8 +117,9 @@ class Contacts:
         """Take an agent's reports, and answer with its orders once they differ from what it has."""
         heard = self._admit(node, sync)
         await self._check(node, heard, sync.seen)
-        acked = await self._take(subject, node, heard, sync, via, request)
-        deadline = asyncio.get_running_loop().time() + self._patience(sync)
+        acked, later = await self._take(subject, node, heard, sync, via, request)
+        patience_s = min(self._patience(sync), UNRECORDED_WAIT_S if later else 60.0)
+        deadline = asyncio.get_running_loop().time() + patience_s
         while True:
             heard.wake.clear()
             cluster = await self._master.settled()
@@ -212,37 +218,18 @@ class Contacts:
         sync: SyncRequest,
         via: Via,
         request: str,
-    ) -> list[int]:
-        """Have the reports recorded; the `seq` of those that are dealt with."""
-        commands: list[Command] = []
-        for report in sync.reports:
-            if report.kind == "started":
-                commands.append(
-                    ReportStarted(
-                        node=node, job=report.job, attempt=report.attempt, boot_id=sync.boot_id
-                    )
-                )
-                continue
-            commands.append(
-                ReportEnded(
-                    node=node,
-                    job=report.job,
-                    attempt=report.attempt,
-                    end=report.end or "failed",
-                    cause=report.cause or "unknown",
-                    exit_code=report.exit_code,
-                    signal=report.signal,
-                    ran_us=max(0, report.ran_us),
-                    output=report.output,
-                    detail=report.detail[:2_000],
-                    lost=self._lost_members(report.job, report.attempt),
-                )
-            )
-        contact = self._contact(node, sync)
+    ) -> tuple[list[int], bool]:
+        """Have the reports recorded; the `seq` of those that are dealt with, and whether there are
+        others, which the log does not take for now."""
+        commands: list[Command] = [
+            reported(node, sync.boot_id, report, self._lost_members(report.job, report.attempt))
+            for report in sync.reports
+        ]
+        contact = contacted(node, sync)
         if contact != heard.told or self._master.cluster.nodes[node].health != "ok":
             commands.append(contact)
         if not commands:
-            return []
+            return [], False
         answers = await self._master.ask(subject, commands, via=via, request=request)
         return self._dealt_with(heard, sync, answers, contact)
 
@@ -257,7 +244,7 @@ class Contacts:
     ) -> None:
         """Have it recorded that a node taken for silent is in contact."""
         heard.last = self._master.now()
-        contact = self._contact(node, sync)
+        contact = contacted(node, sync)
         await self._master.ask_one(subject, contact, via=via, request=request)
         heard.told = contact
 
@@ -267,9 +254,13 @@ class Contacts:
         sync: SyncRequest,
         answers: list[Outcome | Refusal],
         contact: Contact,
-    ) -> list[int]:
+    ) -> tuple[list[int], bool]:
         acked: list[int] = []
+        later = False
         for report, answer in zip(sync.reports, answers, strict=False):
+            if isinstance(answer, NotRecorded):
+                later = True  # the agent keeps it, and its lease must go on
+                continue
             if isinstance(answer, Refusal):
                 raise answer
             key = (report.job, report.attempt)
@@ -283,22 +274,7 @@ class Contacts:
             if isinstance(answers[-1], Refusal):
                 raise answers[-1]
             heard.told = contact
-        return acked
-
-    @staticmethod
-    def _contact(node: str, sync: SyncRequest) -> Contact:
-        return Contact(
-            node=node,
-            spool=sync.spool,
-            boot_id=sync.boot_id,
-            build=sync.build,
-            protocol=sync.protocol,
-            image=sync.facts.image,
-            kernel=sync.facts.kernel,
-            packages_sha256=sync.facts.packages_sha256,
-            has=frozenset((h.job, h.attempt) for h in sync.has),
-            reported=frozenset((r.job, r.attempt) for r in sync.reports if r.kind == "ended"),
-        )
+        return acked, later
 
     def _lost_members(self, job: int, attempt: int) -> tuple[str, ...]:
         """The nodes of an attempt that are down, or have reported its end before their leader."""

@@ -6,7 +6,8 @@ durable log and nothing else: answers, refusals, repeats and reads need no furth
 
 A batch is: decide, evolve a draft, decide the next. If the append fails, draft and process end
 together; whoever asked is told `outcome_unknown` and repeats under his key. One failure is proved
-harmless, a full disk before COMMIT: then the draft is dropped, by folding the log again.
+harmless, a full disk before COMMIT: then the draft is dropped, by folding the log again, and what
+would be recorded is refused for a while before it is tried again. Reads, repeats and polls go on.
 """
 
 import asyncio
@@ -24,17 +25,18 @@ from ledger.commands import Command, Subject
 from ledger.domain.cluster import decide, evolve
 from ledger.domain.errors import (
     LogBehind,
+    LogIsLocked,
     Malformed,
     NotNow,
     OutcomeUnknown,
     Refusal,
-    StorageIsFull,
     TooBusy,
 )
 from ledger.domain.state import Ask, Cluster, Outcome
 from ledger.events import Envelope, Event, Fact, Recorded, Via
+from ledger.master.trouble import Trouble, met
 from ledger.store.chain import Head
-from ledger.store.log import AppendFailed, Draft, Fenced, Log, StorageFull
+from ledger.store.log import AppendFailed, Draft, Fenced, Log, NothingWritten
 
 MAX_QUEUED = 20_000
 """Requests waiting to be decided; more are refused as `too_busy`."""
@@ -77,6 +79,7 @@ class Counters:
     requests: int = 0
     refused: int = 0
     storage_full: int = 0
+    log_locked: int = 0
     append_micros: int = 0
     largest_batch: int = 0
 
@@ -115,10 +118,11 @@ class Master:
         self.epoch = self.head.epoch + 1
         self.counters = Counters()
         self.last = Written()
-        self.full_since = 0
         self.failed = ""
         self.halted = ""
         self.accepting = True
+        self.trouble: Trouble | None = None
+        self._shut = False
         self._refold = refold
         self._on_fatal = on_fatal
         self._queue: deque[Request] = deque()
@@ -157,7 +161,7 @@ class Master:
     ) -> list[Outcome | Refusal]:
         """Have commands decided, and the outcome made durable. Refusals are among the answers.
 
-        Raises `TooBusy`, `NotNow`, `StorageIsFull` or `OutcomeUnknown` where nothing could be
+        Raises `TooBusy`, `NotNow`, `NotRecorded` or `OutcomeUnknown` where nothing could be
         decided, or where it is not known whether it became durable.
         """
         if self.failed or not self.accepting:
@@ -226,7 +230,11 @@ class Master:
 
     def _decide(self, batch: Batch) -> None:
         at = max(self.now(), self.head.at)
-        while self._queue and len(batch.facts) < MAX_BATCH_EVENTS:
+        most = MAX_BATCH_EVENTS
+        if (trouble := self.trouble) is not None:
+            self._shut = asyncio.get_running_loop().time() < trouble.again_at
+            most = 1  # one request tries whether the log takes events again
+        while self._queue and len(batch.facts) < most:
             request = self._queue.popleft()
             if request.done.cancelled():
                 continue
@@ -242,6 +250,8 @@ class Master:
             ask = Ask(request.subject, at, request.request)
             outcome = decide(self.cluster, ask, command)
             facts = self._facts(request, outcome.events)
+            if facts and self._shut and self.trouble is not None:
+                raise self.trouble.refuse()
         except Refusal as refusal:
             self.counters.refused += 1
             return refusal
@@ -294,8 +304,8 @@ class Master:
             try:
                 self.head = await loop.run_in_executor(self._writer, self.log.append, [draft])
                 self._count(batch, round((loop.time() - began) * 1e6))
-            except StorageFull as full:
-                await self._drop(batch, str(full))
+            except NothingWritten as failure:
+                await self._drop(batch, failure, began)
                 return
             except Exception as error:
                 self._fatal(batch, error)
@@ -312,7 +322,10 @@ class Master:
         """Take note of a commit that is durable."""
         requests, events = len(batch.answers), len(batch.facts)
         size = sum(len(fact.data) for fact in batch.facts)
-        self.last, self.full_since = Written(requests, events, size, micros), 0
+        self.last = Written(requests, events, size, micros)
+        if self.trouble is not None:
+            self.trouble.over(batch.recorded[0].at)
+            self.trouble = None
         self.counters.commits += 1
         self.counters.events += events
         self.counters.append_micros += micros
@@ -323,21 +336,22 @@ class Master:
             self._in_flight.set_result(None)
         self._in_flight = None
 
-    async def _drop(self, batch: Batch, why: str) -> None:
+    async def _drop(self, batch: Batch, failure: NothingWritten, began: float) -> None:
         """Nothing was written: forget the draft by folding the log again, and go on."""
-        logger.error("the log's disk is full: nothing was recorded", error=why)
-        self.counters.storage_full += 1
-        self.full_since = self.full_since or self.now()
+        loop = asyncio.get_running_loop()
         try:
-            self.cluster = await asyncio.get_running_loop().run_in_executor(
-                self._writer, self._refold
-            )
+            self.cluster = await loop.run_in_executor(self._writer, self._refold)
         except Exception as error:
             self._fatal(batch, error)
             return
+        self.trouble = met(failure, self.trouble, batch.recorded[0].at)
+        self.trouble.rest(loop.time(), loop.time() - began)
+        locked = self.trouble.refusal is LogIsLocked
+        self.counters.log_locked += locked
+        self.counters.storage_full += not locked
         for request, _ in batch.answers:
             if not request.done.done():
-                request.done.set_exception(StorageIsFull("The log's disk is full."))
+                request.done.set_exception(self.trouble.refuse())
 
     def _fatal(self, batch: Batch, error: Exception) -> None:
         """The log can't be trusted to have, or not to have, this batch: the process must end."""

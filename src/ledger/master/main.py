@@ -10,7 +10,6 @@ import contextlib
 import gc
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
 from ledger.settings import keep_private
+from ledger.sink import say
 from ledger.store.leadership import Leadership, leadership
 from ledger.store.location import had_log, open_log
 from ledger.store.log import Log, LogUnavailable
@@ -101,11 +101,11 @@ def _die(reason: str) -> None:
 
     A reason to die may come from any thread, at any time, even while the event loop hangs.
     """
-    logger.critical("this master is over", reason=reason)
-    sys.stderr.write(f"jobledger: this master is over: {reason}\n")
     timer = threading.Timer(0.3, os._exit, (FAILED,))
     timer.daemon = True
     timer.start()
+    logger.critical("this master is over", reason=reason)
+    say(f"jobledger: this master is over: {reason}")
 
 
 class Reign:
@@ -232,7 +232,10 @@ class Reign:
         for minute in count(1):
             await asyncio.sleep(60)
             _spare_garbage_collector(everything=minute % 60 == 0)
-            await asyncio.to_thread(running.outputs.expire)
+            try:
+                await asyncio.to_thread(running.outputs.expire)
+            except OSError as error:
+                logger.error("old output could not be removed", error=str(error))
             cluster = await running.master.settled()
             last = max(began, self._checkpoints.position)
             if running.master.head.position - last >= CHECKPOINT_EVERY:

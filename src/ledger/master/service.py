@@ -101,6 +101,19 @@ class Service:
         """The size of the log's files; None where it lies in a database server. Reads no file."""
         return None if self.database_url else size_of(self.data)
 
+    def troubles(self) -> list[str]:
+        """What this master can't do for now, in words."""
+        if (running := self.running) is None:
+            return []
+        found = []
+        if (trouble := running.master.trouble) is not None:
+            found.append(f"{trouble.sentence.rstrip('.')}: what would be recorded is refused")
+        if why := running.checkpoints.error:
+            found.append(f"no checkpoint can be written ({why}): a restart takes longer")
+        if why := running.outputs.trouble:
+            found.append(f"the output store takes nothing ({why}): agents keep what jobs print")
+        return found
+
     def freshness(self) -> Freshness | None:
         """How old the newest backup is; None until the master reigns. Reads files."""
         if self.running is None or self.backups is None:

@@ -12,7 +12,7 @@ import structlog
 
 from ledger import events as ev
 from ledger.commands import SYSTEM, Command, GiveUp, RecordRefused, Silence
-from ledger.domain.errors import LogBehind, NotNow, Refusal, StaleProposal, StorageIsFull, TooBusy
+from ledger.domain.errors import LogBehind, NotNow, NotRecorded, Refusal, StaleProposal, TooBusy
 from ledger.domain.orders import due
 from ledger.domain.schedule import Plan, plan, view
 from ledger.master.contacts import Contacts
@@ -97,7 +97,7 @@ class Planner:
             try:
                 await self._pass()
                 self.trouble = ""
-            except (LogBehind, NotNow, TooBusy, StorageIsFull) as refusal:
+            except (LogBehind, NotNow, TooBusy) as refusal:
                 self.trouble = str(refusal)
                 logger.warning("a plan could not be carried out", error=str(refusal))
                 await asyncio.sleep(1.0)
@@ -117,6 +117,9 @@ class Planner:
         dropped: Counter[str] = Counter()
         if made.places:
             answers = await self._master.ask(SYSTEM, made.places)
+            for answer in answers:
+                if isinstance(answer, NotRecorded):
+                    raise answer
             dropped.update(answer.code for answer in answers if isinstance(answer, Refusal))
             if dropped[StaleProposal.code]:
                 self._wanted.set()  # its nodes are free, and nothing else may ask again

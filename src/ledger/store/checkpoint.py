@@ -39,17 +39,25 @@ _label = msgspec.json.Decoder(Label).decode
 def save(
     directory: Path, position: int, commit_hash: str, state_version: int, payload: bytes
 ) -> Path:
-    """Keep a checkpoint, durable when this returns, and drop all but the two newest."""
+    """Keep a checkpoint, durable when this returns, and drop all but the two newest.
+
+    Raises OSError, and leaves nothing behind then.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     label = Label(position, commit_hash, state_version, sha256(payload).hexdigest())
     path = directory / f"{position:020d}{SUFFIX}"
     unfinished = directory / "unfinished"
-    with unfinished.open("wb") as file:
-        file.write(msgspec.json.encode(label) + b"\n")
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(msgspec.json.encode(label) + b"\n")
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # a full disk has better use for the room
+            unfinished.unlink(missing_ok=True)
+        raise
     for old in list(_newest_first(directory))[KEPT:]:
         old.unlink()
     descriptor = os.open(directory, os.O_RDONLY)

@@ -82,8 +82,9 @@ class FileLeadership:
     def reign(self, epoch: int) -> None:
         assert self._file is not None
         text = msgspec.json.encode(Holder(os.getpid(), self._since, epoch))
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, text, 0)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds, whatever is in the file
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, text, 0)
 
     def fresh(self) -> bool:
         return self._file is not None

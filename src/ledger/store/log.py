@@ -27,8 +27,16 @@ class Fenced(LogFailure):
     """Another writer has appended since: this one's reign is over. Nothing was written."""
 
 
-class StorageFull(LogFailure):
-    """No room. The transaction was rolled back, and is proved absent: nothing was written."""
+class NothingWritten(LogFailure):
+    """The transaction was rolled back, and is proved absent: the writer may go on."""
+
+
+class StorageFull(NothingWritten):
+    """No room."""
+
+
+class LogLocked(NothingWritten):
+    """Somebody who is no master has kept the database locked for as long as we wait."""
 
 
 class AppendFailed(LogFailure):
@@ -71,7 +79,7 @@ class Log(Protocol):
         """Append commits, all of them in one transaction, and return the new head once durable.
 
         Each event is encoded, decoded back and compared first (`codec.BrokenEvent` refuses it and
-        leaves the log as it was). Raises `Fenced`, `StorageFull` or `AppendFailed`.
+        leaves the log as it was). Raises `Fenced`, `NothingWritten` or `AppendFailed`.
         """
 
     def append_rows(self, rows: Sequence[Row], blobs: Mapping[str, bytes]) -> Head:

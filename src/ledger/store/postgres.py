@@ -20,7 +20,15 @@ from psycopg.sql import SQL, Composed, Identifier
 from ledger.store.bell import Bell
 from ledger.store.chain import EMPTY, Head, Row
 from ledger.store.commits import check_fence, head_of
-from ledger.store.log import AppendFailed, Fenced, LogCorrupt, LogUnavailable, StorageFull
+from ledger.store.log import (
+    AppendFailed,
+    Fenced,
+    LogCorrupt,
+    LogLocked,
+    LogUnavailable,
+    NothingWritten,
+    StorageFull,
+)
 from ledger.store.session import connect, parameters
 from ledger.store.stored import LAST_HEADER, StoredLog
 
@@ -227,9 +235,9 @@ class PostgresLog(StoredLog):
             if self._writer.closed:
                 self._writer = self._resolve(head, error)
             else:
-                self._failed = not self._proved_full(self._writer, error)
-                kind = AppendFailed if self._failed else StorageFull
-                raise kind(f"the append failed: {error}") from error
+                harmless = self._harmless(self._writer, error)
+                self._failed = harmless is None
+                raise harmless or AppendFailed(f"the append failed: {error}") from error
         self._check_warnings()
         self._failed = False
 
@@ -309,15 +317,20 @@ class PostgresLog(StoredLog):
         self._commit(cursor)
         return now
 
-    def _proved_full(self, writer: Connection[Any], error: psycopg.Error) -> bool:
-        """Whether the disk was full before COMMIT and the rolled back transaction left nothing."""
-        if not isinstance(error, psycopg.errors.DiskFull):
-            return False
+    def _harmless(self, writer: Connection[Any], error: psycopg.Error) -> NothingWritten | None:
+        """What it was, if it came before COMMIT and the rolled back transaction left nothing."""
+        failure: NothingWritten
+        if isinstance(error, psycopg.errors.DiskFull):
+            failure = StorageFull(f"no room for the log: {error}")
+        elif isinstance(error, psycopg.errors.LockNotAvailable):
+            failure = LogLocked(f"another session keeps the log locked: {error}")
+        else:
+            return None
         try:
             writer.execute("ROLLBACK")
-            return self.head() == self._fence
+            return failure if self.head() == self._fence else None
         except psycopg.Error:
-            return False
+            return None
 
     def wait(self, after: int, timeout: float) -> bool:
         with self._starting:

@@ -1,6 +1,9 @@
 """The log in one SQLite file: WAL, every commit synced, one connection that writes."""
 
+import logging
+import resource
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Lock, RLock, Thread
 from typing import Any
@@ -19,7 +22,15 @@ from eventsourcing.persistence import (
 from ledger.store.bell import BUSY_S
 from ledger.store.chain import EMPTY, Head, Row
 from ledger.store.commits import check_fence, head_of
-from ledger.store.log import AppendFailed, Fenced, LogCorrupt, LogUnavailable, StorageFull
+from ledger.store.log import (
+    AppendFailed,
+    Fenced,
+    LogCorrupt,
+    LogLocked,
+    LogUnavailable,
+    NothingWritten,
+    StorageFull,
+)
 from ledger.store.stored import LAST_HEADER, StoredLog
 
 library.sqlite3 = pysqlite3  # type: ignore[attr-defined]
@@ -28,11 +39,17 @@ library.sqlite3 = pysqlite3  # type: ignore[attr-defined]
 COLUMNS = "rowid, originator_id, originator_version, topic, state"
 FULL = 2
 DAMAGE = {pysqlite3.SQLITE_CORRUPT, pysqlite3.SQLITE_NOTADB}
+PAGE_BYTES, PAGES_A_ROW, PAGES_AT_LEAST = 4_120, 4, 64
+"""What an append may need, where a limit is set on a file's size: a frame of the WAL holds a page;
+a row is in a table and two indexes, each of which may have to be split."""
 BUSY_TIMEOUT_S = 5
 HEADERS = "INDEXED BY stored_events_headers"
 """SQLite would else sort all headers there are to find one."""
 CHECKPOINT_PAGES = 4000
 """16 MB of WAL: half as much again is appended a second as with SQLite's own 1,000 pages."""
+
+
+logger = logging.getLogger(__name__)
 
 
 def connect(path: Path, mode: str) -> pysqlite3.Connection:
@@ -63,6 +80,22 @@ def make_durable(connection: pysqlite3.Connection) -> None:
             f"SQLite refuses to be durable here (journal_mode={mode}, synchronous={level}): "
             "is this a network file system?"
         )
+
+
+def write_back(path: Path) -> None:
+    """Copy the WAL into the log's file, and sync it, before a writer believes what it reads.
+
+    Where an fsync of the WAL has failed under the writer before, the kernel may show frames that it
+    has dropped from what it will write: a commit behind them would be durable, and unreachable
+    after a power cut. What is copied is written anew. Raises `LogUnavailable`.
+    """
+    with closing(connect(path, "rw")) as connection:
+        try:
+            busy, frames, done = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        except pysqlite3.Error as error:
+            raise LogUnavailable(f"{path} can't be brought up to date: {error}") from error
+    if busy:
+        logger.warning("a reader keeps %d of %d frames from the log's file", frames - done, frames)
 
 
 class Pool(library.SQLiteConnectionPool):
@@ -184,6 +217,9 @@ class SQLiteLog(StoredLog):
     position = "rowid"
 
     def __init__(self, path: Path, *, write: bool) -> None:
+        self._path = path
+        if write:
+            write_back(path)
         self._reader = connect(path, "ro")
         self._watcher = connect(path, "ro")
         self._watching = Lock()
@@ -230,15 +266,18 @@ class SQLiteLog(StoredLog):
         with self._using, self._recorder.datastore.get_connection(commit=True) as connection:
             cursor = connection.cursor().sqlite_cursor
             try:
+                self._check_room(cursor, rows, blobs)
                 self._transact(cursor, rows, blobs)
             except pysqlite3.IntegrityError as error:
                 _roll_back(cursor)
                 raise Fenced(f"another writer has appended these positions: {error}") from error
             except pysqlite3.Error as error:
-                self._failed = not self._proved_full(cursor, error)
-                if self._failed:
-                    raise AppendFailed(f"the append failed: {error}") from error
-                raise StorageFull(f"no room for the log: {error}") from error
+                harmless = self._harmless(cursor, error)
+                self._failed = harmless is None
+                raise harmless or AppendFailed(f"the append failed: {error}") from error
+            except StorageFull:
+                self._failed = False
+                raise
             except BaseException:
                 _roll_back(cursor)
                 raise
@@ -255,19 +294,45 @@ class SQLiteLog(StoredLog):
             cursor.executemany("INSERT OR IGNORE INTO blobs VALUES (?,?)", blobs.items())
         cursor.execute("COMMIT")
 
-    def _proved_full(self, cursor: pysqlite3.Cursor, error: pysqlite3.Error) -> bool:
-        """Whether there was no room, the transaction is rolled back and the header is absent.
+    def _harmless(self, cursor: pysqlite3.Cursor, error: pysqlite3.Error) -> NothingWritten | None:
+        """What it was, if the transaction is proved absent: rolled back, and no header of it.
 
-        SQLite reports `SQLITE_FULL` from a write, and the frame that marks a commit is the last
-        one written: so this error, from whichever statement, means that the mark is not on disk.
+        SQLite reports a full disk from a write, and the frame that marks a commit is the last one
+        written: so this error, from whichever statement, means that the mark is not on disk. That
+        the file is locked it reports from BEGIN, which is before anything is written.
         """
-        if error.sqlite_errorcode != pysqlite3.SQLITE_FULL:
-            return False
+        failure: NothingWritten
+        if error.sqlite_errorcode == pysqlite3.SQLITE_BUSY:
+            failure = LogLocked(f"another process keeps the log locked: {error}")
+        elif error.sqlite_errorcode == pysqlite3.SQLITE_FULL:
+            failure = StorageFull(f"no room for the log: {error}")
+        else:
+            return None
         try:
             _roll_back(cursor)
-            return _head(cursor) == self.head() == self._fence
+            return failure if _head(cursor) == self.head() == self._fence else None
         except pysqlite3.Error:
-            return False
+            return None
+
+    def _check_room(
+        self, cursor: pysqlite3.Cursor, rows: Sequence[Row], blobs: Mapping[str, bytes]
+    ) -> None:
+        """Raise `StorageFull` where the files would outgrow RLIMIT_FSIZE, before that is tried:
+        SQLite can't tell it from a failed disk, after which a writer must end."""
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if limit == resource.RLIM_INFINITY:
+            return
+        size = sum(len(row.data) for row in rows) + sum(map(len, blobs.values()))
+        most = 2 * size + PAGE_BYTES * (PAGES_A_ROW * (len(rows) + len(blobs)) + PAGES_AT_LEAST)
+        if self._size() + most > limit:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the WAL may be large and empty
+            if self._size() + most > limit:
+                raise StorageFull(f"no room for the log: a file may have {limit} bytes")
+
+    def _size(self) -> int:
+        """Bytes of the file or the WAL, whichever is larger."""
+        wal = self._path.with_name(self._path.name + "-wal")
+        return max(file.stat().st_size for file in (self._path, wal) if file.exists())
 
     def wait(self, after: int, timeout: float) -> bool:
         return self._bell.wait(after, timeout, self._look)

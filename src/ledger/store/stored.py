@@ -56,7 +56,7 @@ class StoredLog(ABC):
     def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
         """Put rows into the log in one durable transaction, if its head is still the fence.
 
-        Raises `Fenced`, `StorageFull` or `AppendFailed`.
+        Raises `Fenced`, `NothingWritten` or `AppendFailed`.
         """
 
     @abstractmethod

@@ -71,7 +71,7 @@ async def log(service: Service, limit: int) -> Seen:
     running = reigning(service)
     master = running.master
     await master.settled()
-    head, last, counters = master.head, master.last, master.counters
+    head, last, counters, trouble = master.head, master.last, master.counters, master.trouble
     disk = await asyncio.to_thread(service.log_bytes)
     facts: Row = {
         "position": head.position,
@@ -86,12 +86,12 @@ async def log(service: Service, limit: int) -> Seen:
         "last_took_s": last.micros / 1_000_000,
         "mean_took_s": counters.append_micros / max(1, counters.commits) / 1_000_000,
         "commits_of_this_epoch": counters.commits,
-        "full_since_at": master.full_since,
+        "full_since_at": trouble.since if trouble is not None else 0,
         "disk_bytes": disk,
     }
     text = f"Position {head.position}, commit {head.commit}, epoch {head.epoch}."
-    if master.full_since:
-        text += " Its disk is full: nothing can be recorded."
+    if trouble is not None:
+        text += f" {trouble.sentence} What would be recorded is refused."
     return Seen(text, facts)
 
 

@@ -63,6 +63,17 @@ class SpoolDisk:
             raise OSError("no room for the spool")
         self._data, self._synced = data, len(data)
 
+    def keep(self) -> None:
+        """Go on behind its last whole line."""
+        if not self._data:
+            raise OSError("no room for the spool")
+        self._data = self._data[: self._data.rfind(b"\n") + 1]
+        self._synced = min(self._synced, len(self._data))
+
+    def has_room(self) -> bool:
+        """Is there room?"""
+        return not self.full
+
     def lose_power(self, rng: Random) -> None:
         """Of what was not synced, only a part is there afterwards, perhaps half a line."""
         self._data = self._data[: rng.randint(self._synced, len(self._data))]
