@@ -27,11 +27,15 @@ class Book:
 
     def ask(self, web: Web, make: Make) -> None:
         """One new request. Raises one of `NO_ANSWER`, or `Unanswered`."""
+        self.repeat(web, self.new(make))
+
+    def new(self, make: Make) -> str:
+        """The key of a new request, which is still to be made."""
         with self._lock:
             number = next(self._numbers)
             key = f"key-{number}"
             self.asked[key] = make(number)
-        self.repeat(web, key)
+        return key
 
     def repeat(self, web: Web, key: str) -> bool:
         """Make a request (again) under its key; whether the master knew the key already."""

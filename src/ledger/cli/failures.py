@@ -1,5 +1,6 @@
 """What is said when a command fails: one sentence, a hint, the request's id; never a traceback."""
 
+import errno
 import os
 import sys
 import traceback
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from ledger.store.log import LogCorrupt
 
 BROKEN_HINT = "Keep this copy as it is, and go by docs/runbooks/log-broken.md."
+
+
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""What a system says that has no room, no disk or no descriptors for now."""
 
 
 def guard(command: Callable[[], int]) -> int:
@@ -85,6 +90,8 @@ def _explain(error: Exception) -> int:
         return exits.TEMPORARY if isinstance(error, LogBusy) else exits.UNAVAILABLE
     if isinstance(error, OSError):
         tell(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        if error.errno in PASSING:
+            return exits.TEMPORARY
         return exits.NO_INPUT if isinstance(error, FileNotFoundError) else exits.DATA
     tell(
         f"An error of jobledger's own: {type(error).__name__}: {error}",
