@@ -54,7 +54,7 @@ NOT_SEEDED = {
 
 NEAR = {
     "cursor moved before publish": "Here: of an attempt's output.",
-    "late report charged twice": "Nothing is charged yet; what would be is recorded once.",
+    "late report charged twice": "Here: recorded twice. Only an attempt's one end is charged.",
     "exclude list ignored by backfill": "There is no backfill yet; the planner obeys it.",
     "adopt by PID only": "Agents adopt nothing yet; what they kill they know by its start, too.",
     "secret env stored": "Values of the environment are never taken; tokens are secrets, too.",
