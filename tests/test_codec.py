@@ -56,7 +56,7 @@ def decoded(name: str, data: bytes) -> object:
 
 def test_fields_of_a_newer_release_are_ignored() -> None:
     data = stored(node="n1", reason="age", colour="red")
-    assert Codec().decode("node.retired.v1", data).event == NodeRetired(node="n1", reason="age")
+    assert Codec().decode("node.retired.v1", data)[0] == NodeRetired(node="n1", reason="age")
 
 
 @pytest.mark.fault("H6")

@@ -8,7 +8,7 @@ again and again until the name is a current one.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -34,20 +34,13 @@ class BrokenEvent(Exception):
     """Stored bytes are not what their event's name promises, or an event can't be stored."""
 
 
-class Stored(msgspec.Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True):
+class Stored(msgspec.Struct, Generic[T], frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the `state` column of an event's row holds."""
 
     by: str = "system"
     via: Via = Via()
     request: str = ""
     event: T
-
-
-class Decoded(NamedTuple):
-    """An event with its envelope, out of its row."""
-
-    event: Event
-    envelope: Envelope
 
 
 class Codec:
@@ -85,14 +78,14 @@ class Codec:
             raise BrokenEvent(f"{event.name} would not be read back as it was written")
         return data
 
-    def decode(self, name: str, data: bytes) -> Decoded:
-        """The event stored under `name`. Raises `UnknownEvent` or `BrokenEvent`."""
+    def decode(self, name: str, data: bytes) -> tuple[Event, Envelope]:
+        """The event stored under `name`, its envelope. Raises `UnknownEvent` or `BrokenEvent`."""
         decode = self._current.get(name)
         try:
             stored = self._decode_old(name, data) if decode is None else decode(data)
         except msgspec.MsgspecError as error:
             raise BrokenEvent(f"the stored bytes of a {name} can't be read: {error}") from error
-        return Decoded(stored.event, Envelope(by=stored.by, via=stored.via, request=stored.request))
+        return stored.event, Envelope(by=stored.by, via=stored.via, request=stored.request)
 
     def _decode_old(self, name: str, data: bytes) -> Any:
         if name not in self._upcasters:

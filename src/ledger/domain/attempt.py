@@ -310,7 +310,8 @@ def evolve_ended(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
             node.attempts.discard((e.job, e.attempt))
     if e.cause not in NO_REPORT:
         # the leader has reported; of the others, a report is news only if their loss was the cause
-        for name in sorted({*e.nodes[:1], *(set(e.nodes) - set(e.lost))}):
+        alone = len(e.nodes) == 1
+        for name in e.nodes if alone else sorted({*e.nodes[:1], *(set(e.nodes) - set(e.lost))}):
             _settle(c, (e.job, e.attempt, name), r.position)
     job = _current(c, e.job, e.attempt)
     if job is None:
@@ -334,7 +335,7 @@ def evolve_stale(c: Cluster, r: Recorded, e: StaleReported) -> None:
 
 
 def _settle(c: Cluster, what: tuple[int, int, str], position: int) -> None:
-    c.settled.pop(what, None)  # so that the oldest stands first
     c.settled[what] = position
+    c.settled.move_to_end(what)  # so that the oldest stands first
     if len(c.settled) > SETTLED_REMEMBERED:
-        del c.settled[next(iter(c.settled))]
+        c.settled.popitem(last=False)

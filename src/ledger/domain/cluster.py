@@ -101,7 +101,7 @@ def decide(c: Cluster, ask: Ask, command: cmd.Command) -> Outcome:
 def evolve(c: Cluster, r: ev.Recorded) -> None:
     """Make one recorded event part of the state."""
     assert r.position > c.position, f"event {r.position} comes after {c.position}"
-    if c.idle_keys:
+    if r.at != c.at and c.idle_keys:
         job.forget_keys(c, r.at)
     EVOLVE[type(r.event)](c, r, r.event)
     c.position, c.at, c.epoch = r.position, r.at, r.epoch

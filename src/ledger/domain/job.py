@@ -165,28 +165,46 @@ def _about(job: Job) -> About:
 def evolve_submitted(c: Cluster, r: Recorded, e: JobsSubmitted) -> None:
     """The jobs exist, wait, and their key is remembered."""
     key = _remember(c, e) if e.key else None
-    c.next_job = max(c.next_job, e.first_job + e.count)
-    c.ended.extend(bytes(max(0, c.next_job - len(c.ended))))
+    end = e.first_job + e.count
+    if end > c.next_job:
+        c.next_job = end
+    if c.next_job > len(c.ended):
+        c.ended.extend(bytes(c.next_job - len(c.ended)))
     c.per_user[e.user] = c.per_user.get(e.user, 0) + e.count
+    if e.count == 1 and not e.array and e.specs:  # nearly all are like this
+        _enter(c, r, e, e.first_job, e.specs[0], -1, key)
+        return
     for job_id, spec, index in _described(e):
-        job = Job(
-            id=job_id,
-            user=e.user,
-            spec=spec,
-            first=e.first_job,
-            index=index,
-            submitted_at=r.at,
-            restartable=spec.restartable,
-            time_limit_s=spec.time_limit_s,
-            hold="user" if spec.held else None,
-            held_by=e.user if spec.held else "",
-            key=key,
-            request=r.envelope.request,
-        )
-        c.jobs[job.id] = job
-        if spec.depends:
-            _await(c, job, spec.depends)
-        queue(c, job)
+        _enter(c, r, e, job_id, spec, index, key)
+
+
+def _enter(
+    c: Cluster,
+    r: Recorded,
+    e: JobsSubmitted,
+    job_id: int,
+    spec: JobSpec,
+    index: int,
+    key: tuple[str, str] | None,
+) -> None:
+    """One job exists, and waits."""
+    job = c.jobs[job_id] = Job(
+        id=job_id,
+        user=e.user,
+        spec=spec,
+        first=e.first_job,
+        index=index,
+        submitted_at=r.at,
+        restartable=spec.restartable,
+        time_limit_s=spec.time_limit_s,
+        hold="user" if spec.held else None,
+        held_by=e.user if spec.held else "",
+        key=key,
+        request=r.envelope.request,
+    )
+    if spec.depends:
+        _await(c, job, spec.depends)
+    queue(c, job)
 
 
 def _described(e: JobsSubmitted) -> Iterator[tuple[int, JobSpec, int]]:
@@ -210,7 +228,8 @@ def _remember(c: Cluster, e: JobsSubmitted) -> tuple[str, str]:
     known = c.keys.get(name)
     if known is None or e.part == 1:
         c.keys[name] = Key(e.body_sha256, e.first_job, e.count, e.items, e.count)
-        c.idle_keys.pop(name, None)
+        if known is not None:
+            c.idle_keys.pop(name, None)
     else:
         known.count += e.count
         known.live += e.count
@@ -320,8 +339,10 @@ def evolve_ended(c: Cluster, r: Recorded, e: JobEnded) -> None:
 def finish(c: Cluster, job: Job, state: JobState, at: int) -> None:
     """Forget a job but for its outcome; let go what waited for it; age its key."""
     del c.jobs[job.id]
-    unqueue(c, job)
-    c.running.discard(job.id)
+    if job.attempt is None:
+        unqueue(c, job)
+    else:
+        c.running.discard(job.id)
     c.ended[job.id] = END_CODES.get(state, END_CODES["failed"])
     left = c.per_user[job.user] - 1
     if left:
@@ -335,6 +356,8 @@ def finish(c: Cluster, job: Job, state: JobState, at: int) -> None:
             c.idle_keys[job.key] = at
     for dependency in job.depends:
         c.dependents.get(dependency.job, set()).discard(job.id)
+    if not c.dependents:
+        return
     for waiter_id in sorted(c.dependents.pop(job.id, ())):
         if (waiter := c.jobs.get(waiter_id)) is not None:
             _let_go(c, waiter, job.id, state)

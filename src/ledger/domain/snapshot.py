@@ -5,7 +5,6 @@ equal descriptions (an array's tasks) share one after loading.
 """
 
 from collections import OrderedDict
-from typing import Any
 
 import msgspec
 
@@ -89,7 +88,7 @@ def from_bytes(data: bytes) -> Cluster:
         ended=bytearray(s.ended),
         keys=dict(s.keys),
         tokens=dict(s.tokens),
-        settled=dict(s.settled),
+        settled=OrderedDict(s.settled),
     )
     for node in s.nodes:
         c.nodes[node.name] = node
@@ -108,8 +107,6 @@ def from_bytes(data: bytes) -> Cluster:
     return c
 
 
-def _with_spec(job: Job, spec: JobSpec) -> Any:
+def _with_spec(job: Job, spec: JobSpec) -> Job:
     """A shallow copy of a job with another description: the state itself stays untouched."""
-    values = {name: getattr(job, name) for name in Job.__slots__}
-    values["spec"] = spec
-    return Job(**values)
+    return msgspec.structs.replace(job, spec=spec)

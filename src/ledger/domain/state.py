@@ -8,6 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from ledger.commands import Subject
 from ledger.events import Dependency, Event, HoldKind, JobSpec, JobState, NodeState
 
@@ -52,8 +54,7 @@ class Policy:
     output_tail_bytes: int = 1 << 20
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, gc=False):
     """The current try of a running job. `stop` is why it was told to stop, "" if it was not.
 
     `restartable`: the job was so when this was placed, and has been ever since. Only then has the
@@ -68,8 +69,7 @@ class Attempt:
     restartable: bool = False
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct, gc=False):
     """A live job: pending while `attempt` is None, else running."""
 
     id: int
@@ -112,7 +112,7 @@ class Outcome(NamedTuple):
     reply: object = None
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A pending job that only nodes or its begin time keep from starting. Never changed."""
 
     job: int
@@ -179,8 +179,7 @@ class Node:
         return self.health == "ok" and not self.drain
 
 
-@dataclass(slots=True)
-class Key:
+class Key(msgspec.Struct, gc=False):
     """A remembered submission: what was asked (digest), what came of it, who still lives."""
 
     body_sha256: str
@@ -208,7 +207,8 @@ class Cluster:
     """The fold: all that the master decides from. Changed by `cluster.evolve` alone.
 
     `begins`: when those waiting jobs may begin that asked for a time.
-    `idle_keys` are ordered by age: a plain dict is slow to find its first once many are gone.
+    `idle_keys` and `settled` are ordered by age: a plain dict is slow to find its first once many
+    are gone.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
     """
 
@@ -233,7 +233,7 @@ class Cluster:
     nodes: dict[str, Node] = field(default_factory=dict)
     pools: dict[str, set[str]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
-    settled: dict[tuple[int, int, str], int] = field(default_factory=dict)
+    settled: OrderedDict[tuple[int, int, str], int] = field(default_factory=OrderedDict)
 
     def outcome(self, job: int) -> JobState | None:
         """How a job ended; None while it lives or if it never was."""

@@ -55,8 +55,8 @@ DependencyKind = Literal["afterok", "afterany", "afternotok"]
 How = Literal["in_order", "backfill", "reservation", "interactive"]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A piece of an event."""
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A piece of an event. It is a tree: the garbage collector need not look for cycles in it."""
 
 
 class Via(Part, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ class Fact(NamedTuple):
     data: bytes = b""
 
 
-class Recorded(NamedTuple):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An event as every reader sees it: the fact, and where and when it stands in the log."""
 
     position: int

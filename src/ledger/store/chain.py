@@ -19,6 +19,7 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -79,9 +80,10 @@ def decode_header(data: bytes) -> CommitHeader:
 def commit_hash(header: bytes, n: int, prev: str, events: Iterable[Row]) -> str:
     """The hash of a commit, from its header's JSON without `hash` and its events' rows."""
     parts = [bytes.fromhex(prev)]
-    _frame(parts, COMMIT_STREAM, n, COMMIT_NAME, header)
-    for _, stream, version, name, data in events:
-        _frame(parts, stream, version, name, data)
+    first = (Row(0, COMMIT_STREAM, n, COMMIT_NAME, header),)
+    for _, stream, version, name, data in chain(first, events):
+        s = stream.encode()
+        parts += (_u32(len(s)), s, _u64(version), _framed_name(name), _u32(len(data)), data)
     return sha256(b"".join(parts)).hexdigest()
 
 
@@ -105,11 +107,6 @@ def seal(head: Head, at: int, epoch: int, events: list[Row]) -> tuple[Row, Head]
     data = covered[:-1] + b',"hash":"' + digest.encode() + b'"}'
     row = Row(first, COMMIT_STREAM, n, COMMIT_NAME, data)
     return row, Head(first + len(events), n, digest, at, epoch)
-
-
-def _frame(parts: list[bytes], stream: str, version: int, name: str, data: bytes) -> None:
-    s = stream.encode()
-    parts += (_u32(len(s)), s, _u64(version), _framed_name(name), _u32(len(data)), data)
 
 
 @lru_cache(256)

@@ -23,7 +23,7 @@ from ledger.store.chain import (
 from ledger.store.log import Draft, Fenced, LogCorrupt
 
 PAGE = 10_000
-"""Rows read at a time: no read transaction lasts longer than it takes to fetch so many."""
+"""Rows of a chunk of an export, and of a step of `verify`."""
 
 
 class Commit(NamedTuple):

@@ -215,6 +215,7 @@ class SQLiteLog(StoredLog):
     """`Log` over one file that the migrations have made. `write` opens it for appending."""
 
     position = "rowid"
+    page = 300
 
     def __init__(self, path: Path, *, write: bool) -> None:
         self._path = path

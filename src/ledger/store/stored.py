@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from itertools import count
+from itertools import chain, count
 from typing import Any, ClassVar, cast
 
 import msgspec
@@ -12,7 +12,6 @@ from ledger.events import Recorded
 from ledger.store.bell import Bell
 from ledger.store.chain import EMPTY, Head, Row, decode_header
 from ledger.store.commits import (
-    PAGE,
     check_blobs,
     check_rows,
     commits,
@@ -34,9 +33,13 @@ class StoredLog(ABC):
 
     The fence is the head the log had when it was opened for writing, then the head of the last
     append here: whoever else appends ends this writer (`Fenced`).
+
+    `page` is how many rows are read at a time: no read transaction lasts longer than it takes to
+    fetch so many, and they should fit into a processor's cache while they are checked and decoded.
     """
 
     position: ClassVar[str]
+    page: ClassVar[int]
 
     def __init__(self, *, write: bool) -> None:
         self._bell = Bell()
@@ -115,7 +118,7 @@ class StoredLog(ABC):
         if start is None:
             raise ValueError(f"no commit ends at position {after}")
         found = commits(start, self._pages(after, upto), whole=upto is None)
-        return (event for commit in found for event in recorded(commit, self._incarnation))
+        return chain.from_iterable(recorded(commit, self._incarnation) for commit in found)
 
     def rows(self, after: int = 0, upto: int | None = None) -> Iterator[Row]:
         return (Row._make(row) for page in self._pages(after, upto) for row in page)
@@ -135,7 +138,7 @@ class StoredLog(ABC):
                 after = page[-1][0] if page else after
                 if after != end:  # and the chain noticed nothing: a commit ends there
                     raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
-                size = min(PAGE, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
+                size = min(self.page, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
         except LogCorrupt as damage:
             if damage.position:
                 raise
@@ -155,7 +158,7 @@ class StoredLog(ABC):
             yield cast("list[Row]", row)
 
     def read_stream(self, stream: str, after: int = 0) -> Iterator[Recorded]:
-        while page := self._fetch(PAGE_OF_STREAM, (stream, after, PAGE)):
+        while page := self._fetch(PAGE_OF_STREAM, (stream, after, self.page)):
             for *row, header in page:
                 yield recorded_alone(Row._make(row), header, self._incarnation)
             after = page[-1][0]
