@@ -29,6 +29,9 @@ IN_A_COMMIT = 100
 AT_ONCE = 20_000
 """Events of one transaction while a log is filled."""
 
+A_COMMIT_US = 250_000_000
+"""Between two commits of a log: 225,000 jobs end in 26 days, so most keys have had their week."""
+
 PERSON = Envelope(by="u7", via=Via(machine="login1", peer="unix"), request="0123456789abcdef")
 
 
@@ -85,14 +88,14 @@ def fill(log: Log, *, lives: int, pending: int) -> int:
 
 def _append(log: Log, events: Iterator[Event]) -> None:
     found = facts(events)
-    while drafts := _drafts(found):
+    while drafts := _drafts(found, max(START, log.head().at)):
         log.append(drafts)
 
 
-def _drafts(found: Iterator[Fact]) -> list[Draft]:
-    drafts = []
+def _drafts(found: Iterator[Fact], last: int) -> list[Draft]:
+    drafts: list[Draft] = []
     for _ in range(AT_ONCE // IN_A_COMMIT):
         some = list(islice(found, IN_A_COMMIT))
         if some:
-            drafts.append(Draft(START, 1, some))
+            drafts.append(Draft(last + A_COMMIT_US * (len(drafts) + 1), 1, some))
     return drafts

@@ -1,13 +1,14 @@
 """The HTTP service: routes, one request id through everything, problems for every refusal."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Response
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ledger import __version__
 from ledger.api import agents, answers, auth, bodies, inner, jobs, nodes, problems, status, usage
@@ -19,16 +20,18 @@ logger = structlog.get_logger("http")
 
 READING = ("GET", "HEAD", "OPTIONS")
 AGENTS, SYNC, SYNC_SLASHES = "/v1/agents/", "/sync", 4
+EVERYWHERE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
 class Envelope:
     """Gives every request its id, and every answer the headers that say as of when it is.
 
     Nobody gets past it without a credential, nothing of a body is read before, and of no body more
-    than its route may take.
+    than its route may take. It stands around the framework, not within: what goes by a shortcut
+    never enters the framework's own layers.
     """
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: FastAPI, service: Service) -> None:
         self._app = app
         self._service = service
 
@@ -38,6 +41,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request = auth.request_id(Headers(scope=scope).get("x-request-id"))
+        scope["app"] = self._app  # as the framework itself would say
         scope.setdefault("state", {})["request_id"] = request
         structlog.contextvars.bind_contextvars(request=request)
 
@@ -47,16 +51,7 @@ class Envelope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Cache-Control"] = "no-store"
-                if (running := self._service.running) is not None:
-                    state = scope["state"]
-                    position = state.get("ledger_position", running.master.head.position)
-                    headers["Ledger-Position"] = str(position)
-                    headers["Ledger-Lag"] = str(state.get("ledger_lag", 0))
-                    headers["Jobledger-Epoch"] = str(running.master.epoch)
+                message["headers"] = [*message["headers"], *self._headers(scope["state"])]
             await send(message)
 
         try:
@@ -82,6 +77,15 @@ class Envelope:
         finally:
             structlog.contextvars.unbind_contextvars("request")
 
+    def _headers(self, state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
+        yield b"x-request-id", state["request_id"].encode()
+        yield from EVERYWHERE
+        if (running := self._service.running) is not None:
+            position = state.get("ledger_position", running.master.head.position)
+            yield b"ledger-position", b"%d" % position
+            yield b"ledger-lag", str(state.get("ledger_lag", 0)).encode()
+            yield b"jobledger-epoch", b"%d" % running.master.epoch
+
 
 def shortcut(scope: Scope) -> Callable[[auth.Caller], Awaitable[Response]] | None:
     """The two routes that make up nearly all requests, without the framework's own work on them.
@@ -98,8 +102,13 @@ def shortcut(scope: Scope) -> Callable[[auth.Caller], Awaitable[Response]] | Non
     return None
 
 
+def application(service: Service) -> Envelope:
+    """The whole service: its application in the envelope that all requests pass."""
+    return Envelope(create_app(service), service)
+
+
 def create_app(service: Service) -> FastAPI:
-    """The application over `service`, which may still be replaying its log."""
+    """The routes over `service`, which may still be replaying its log."""
     app = FastAPI(
         title="jobledger",
         version=__version__,
@@ -114,5 +123,4 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(part.router)
     problems.install(app)
     describe(app)
-    app.add_middleware(Envelope, service=service)
     return app

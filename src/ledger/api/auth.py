@@ -4,6 +4,7 @@ import re
 import secrets
 import socket
 import struct
+from itertools import count
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -18,6 +19,8 @@ from ledger.master.identity import by_peer, by_token, expiry
 from ledger.master.service import Service
 
 _UNIX = "unix:"
+_PROCESS = secrets.token_hex(4)
+_requests = count(1)
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 _PLAIN = re.compile(r"^[A-Za-z0-9 ._:/+()-]{0,100}$")
 
@@ -39,7 +42,7 @@ class PeerProtocol(HttpToolsProtocol):
 
 def request_id(raw: str | None) -> str:
     """The client's request id if it is a decent one, else a new one."""
-    return raw if raw and _REQUEST_ID.match(raw) else secrets.token_hex(8)
+    return raw if raw and _REQUEST_ID.match(raw) else f"{_PROCESS}{next(_requests):08x}"
 
 
 def service_of(request: Request) -> Service:

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from ledger.api.app import create_app
+from ledger.api.app import application
 from ledger.api.connection import Connection
 from ledger.domain.errors import Refusal
 from ledger.master.main import MasterSettings, run_master
@@ -106,7 +106,7 @@ async def serve(
     service.listening = [_name(sock) for sock in sockets]
     logger.info("listening", addresses=service.listening)
     config = uvicorn.Config(
-        create_app(service),
+        application(service),
         http=Connection,
         ws="none",
         lifespan="off",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from os import close, pipe, write
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from eventsourcing import postgres as library
@@ -35,6 +35,10 @@ from ledger.store.stored import LAST_HEADER, StoredLog
 INT8, BYTEA, TEXT = 20, 17, 25
 """PostgreSQL's numbers of its types."""
 _size = struct.Struct(">i").pack
+R = TypeVar("R", bound=tuple[Any, ...])
+INSERT_BLOBS = (
+    "INSERT INTO blobs SELECT * FROM unnest(%b::text[], %b::bytea[]) ON CONFLICT DO NOTHING"
+)
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 1 << 20
 RESOLVE_S = 10.0
@@ -104,6 +108,13 @@ class PostgresRecorder(library.PostgresApplicationRecorder):
             )
             cursor.execute(self._insert_rows, packed)
 
+    def insert_blobs(self, cursor: Cursor[Any], blobs: Mapping[str, bytes]) -> None:
+        """Insert texts that are not there yet: one statement for a thousand, not one for each."""
+        for chunk in chunks(list(blobs.items())):
+            digests, texts = zip(*chunk, strict=True)
+            packed = (_texts(TEXT, [digest.encode() for digest in digests]), _texts(BYTEA, texts))
+            cursor.execute(INSERT_BLOBS, packed)
+
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Insert events behind the last one, in one transaction; their positions."""
         with self.datastore.transaction(commit=True) as cursor:
@@ -147,14 +158,17 @@ def _texts(kind: int, values: Sequence[bytes]) -> Packed:
     return Packed(b"".join(parts))
 
 
-def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Rows in pieces of at most 1,000 and, but for a single larger row, a megabyte."""
+def chunks(rows: Sequence[R]) -> Iterator[Sequence[R]]:
+    """Rows in pieces of at most 1,000 and, but for a single larger row, a megabyte.
+
+    What counts is a row's last column: it has the bytes.
+    """
     start = size = 0
     for index, row in enumerate(rows):
-        if index > start and (index - start == CHUNK_ROWS or size + len(row.data) > CHUNK_BYTES):
+        if index > start and (index - start == CHUNK_ROWS or size + len(row[-1]) > CHUNK_BYTES):
             yield rows[start:index]
             start, size = index, 0
-        size += len(row.data)
+        size += len(row[-1])
     if start < len(rows):
         yield rows[start:]
 
@@ -248,10 +262,7 @@ class PostgresLog(StoredLog):
         cursor = writer.cursor()
         check_fence(self._fence, self._locked_head(cursor))
         self._recorder.insert_rows(cursor, rows)
-        for digest, text in blobs.items():
-            cursor.execute(
-                "INSERT INTO blobs VALUES (%s, %s) ON CONFLICT DO NOTHING", (digest, text)
-            )
+        self._recorder.insert_blobs(cursor, blobs)
         self._commit(cursor)
 
     def _locked_head(self, cursor: Cursor[Any]) -> Head:
