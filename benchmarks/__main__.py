@@ -1,36 +1,45 @@
-"""Print the table: `python -m benchmarks [ROW …] [--small] [--database sqlite|postgres]`."""
+"""Print the tables: `python -m benchmarks [ROW …] [--small] [--database sqlite|postgres]`.
+
+With `--write` they take the place of the former ones in `docs/explanation/performance.md`.
+"""
 
 import argparse
 import datetime
+import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from benchmarks import append, recovery, running, submitting
+from benchmarks import append, planning, recovery, running, submitting
 from benchmarks.places import Places
-from benchmarks.table import Figure, table
+from benchmarks.submitting import Size
+from benchmarks.table import GROWTH_HEADINGS, Figure, Growth, table
 
-ROWS = ("1", "2", "3", "4", "12", "13")
+ROWS = ("1", "2", "3", "4", "12", "13", "plan")
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
+BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 
 
-def figures(places: Places, rows: list[str], *, small: bool) -> Iterator[Figure]:
+def figures(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Figure | Growth]:
     """Each figure as soon as it is known."""
     turns = 3 if small else 5
+    lives, pending = (20_000, 20_000) if small else (225_000, 100_000)
+    sizes = [Size(lives // 16, pending // 100), Size(lives // 4, pending // 10)]
+    sizes.append(Size(lives, pending))
     if "3" in rows:
         yield from append.measure(places, turns=turns, commits=20 if small else 60)
     if "4" in rows:
-        lives, pending = (20_000, 20_000) if small else (225_000, 100_000)
-        yield from recovery.measure(places, turns=turns, lives=lives, pending=pending)
-    wanted = [row for row in rows if row in ("1", "2", "13")]
-    if wanted:
+        yield from recovery.measure(places, turns=3, lives=lives, pending=pending)
+    if "plan" in rows:
+        yield from planning.measure([size.pending for size in sizes], turns=turns)
+    if wanted := [row for row in rows if row in ("1", "2", "13")]:
+        requests = 4_000 if small else 10_000
         yield from submitting.measure(
-            places,
-            turns=turns,
-            requests=4_000 if small else 10_000,
-            pending=20_000 if small else 100_000,
-            only=wanted[0] if len(wanted) == 1 else "",
+            places, turns=turns, requests=requests, sizes=sizes, rows=wanted
         )
     if "12" in rows:
-        yield from running.measure(places, turns=turns, jobs=2_000 if small else 5_000)
+        jobs, ended = 2_000 if small else 5_000, [size.ended for size in sizes]
+        yield from running.measure(places, turns=3, jobs=jobs, ended=ended)
 
 
 def main() -> None:
@@ -39,18 +48,39 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], default=list(ROWS))
     parser.add_argument("--small", action="store_true", help="smaller sizes, fewer turns")
     parser.add_argument("--database", choices=["sqlite", "postgres"], help="only this one")
+    parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     asked = parser.parse_args()
     places = Places((asked.database,) if asked.database else ("sqlite", "postgres"))
-    found = []
+    found: list[Figure] = []
+    grown: list[Growth] = []
     try:
-        for figure in figures(places, asked.rows or list(ROWS), small=asked.small):
-            print("  ".join(cell for cell in figure.cells() if cell), flush=True)
-            found.append(figure)
+        for one in figures(places, asked.rows or list(ROWS), small=asked.small):
+            print("  ".join(cell for cell in one.cells() if cell), flush=True)
+            if isinstance(one, Figure):
+                found.append(one)
+            else:
+                grown.append(one)
     finally:
         places.close()
+    text = _page(found, grown, "small sizes (`--small`)" if asked.small else "full sizes")
+    print("\n" + text)
+    if asked.write:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+
+
+def _page(found: Sequence[Figure], grown: Sequence[Growth], sizes: str) -> str:
+    """The two tables, with what they were measured on."""
     today = datetime.datetime.now(datetime.UTC).date()
-    print(f"\n{today}, Python {platform.python_version()}, medians; load: of the last minute\n")
-    print(table(found))
+    where = f"Python {platform.python_version()}, {os.cpu_count()} cores"
+    kept = sum("NO" not in figure.met for figure in found)
+    return (
+        f"{today}, {where}, {sizes}, medians; load: average of the minute before the row was done. "
+        f"{kept} of {len(found)} figures keep all of their targets.\n\n{table(found)}\n\n"
+        "How cost grows: the same at three sizes of log and queue.\n\n"
+        f"{table(grown, GROWTH_HEADINGS)}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ A_COMMIT_US = 250_000_000
 PERSON = Envelope(by="u7", via=Via(machine="login1", peer="unix"), request="0123456789abcdef")
 
 
-def submitted(job: int) -> JobsSubmitted:
+def submitted(job: int, nodes: int = 1) -> JobsSubmitted:
     """One job of one user, submitted under a key."""
     text = Blob(sha256=sha256(b"%d" % (job % 1000)).hexdigest(), bytes=60)
-    spec = JobSpec(name=f"job {job}", account=f"a{job % 20}", text=text)
+    spec = JobSpec(name=f"job {job}", account=f"a{job % 20}", text=text, nodes=nodes)
     digest = sha256(b"%d" % job).hexdigest()
     return JobsSubmitted(
         first_job=job,

@@ -5,11 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.logs import fill
 from benchmarks.places import Place, Places
-from benchmarks.table import Bound, Figure, busy
+from benchmarks.table import Bound, Figure, Growth, busy, growth
 from ledger.codec import CODEC
 from ledger.domain.cluster import evolve
 from ledger.domain.state import Cluster
@@ -20,38 +23,89 @@ from ledger.store.chain import Row
 TARGETS = {"sqlite": 250_000, "postgres": 200_000}
 
 
-def measure(places: Places, *, turns: int, lives: int, pending: int) -> Iterator[Figure]:
-    """Cold, then from a checkpoint with logs of three lengths, then what it takes of memory."""
+ALONE = 200_000
+"""Rows that the baseline decodes and folds: more would not fit into any cache, as pages do."""
+
+PARTS = (16, 4, 1)
+
+
+class Length(NamedTuple):
+    """What was measured with a log of one length; `memory`: of a pending job, and at most."""
+
+    rows: int
+    cold: list[float]
+    alone: list[float]
+    warm: list[float]
+    memory: tuple[float, float] | None
+
+
+def measure(places: Places, *, turns: int, lives: int, pending: int) -> Iterator[Figure | Growth]:
+    """Cold, from a checkpoint, and what it takes of memory, with logs of three lengths."""
     for database in places.databases:
-        with places.fresh(database) as place:
-            log = place.log()
-            waits_from = fill(log, lives=lives, pending=pending)
-            rows = list(log.rows())
-            cold, alone = [], []
-            for _ in range(turns):
-                alone.append(_alone(rows))
-                began = time.perf_counter()
-                found = recover(log, None)
-                cold.append(found.events / (time.perf_counter() - began))
-                del found
-            del rows
-            yield Figure(
-                "4",
-                f"cold recovery, {log.head().position:,} rows, {pending:,} jobs pending",
-                database,
-                cold,
-                "/s",
-                Bound(TARGETS[database]),
-                "decode + fold",
-                alone,
-                Bound(0.4),
-                busy(),
-            )
-            log.close()
-            if database == "sqlite":
-                yield from _memory(place, waits_from)
-        for part in (4, 2, 1):
-            yield _from_checkpoint(places, database, lives // part, pending, turns)
+        found = [_at_length(places, database, lives // p, pending, turns) for p in PARTS]
+        series = [_figures(length, database, pending) for length in found]
+        yield from series[-1]
+        sizes = [f"{length.rows:,} rows" for length in found]
+        for same in zip(*series, strict=True):
+            yield growth([replace(figure, baselines=()) for figure in same], sizes)
+
+
+def _at_length(places: Places, database: str, lives: int, pending: int, turns: int) -> Length:
+    with places.fresh(database) as place:
+        log = place.log()
+        waits_from = fill(log, lives=lives, pending=pending)
+        rows = list(islice(log.rows(), ALONE))
+        cold, alone, warm = [], [], []
+        for _ in range(turns):
+            alone.append(_alone(rows))
+            began = time.perf_counter()
+            found = recover(log, None)
+            cold.append(found.events / (time.perf_counter() - began))
+        folder = place.data / "checkpoints"
+        Checkpoints(folder).save(log.head(), found.cluster)
+        del found, rows
+        for _ in range(turns):
+            began = time.perf_counter()
+            recover(log, folder)
+            warm.append(time.perf_counter() - began)
+        length = log.head().position
+        log.close()
+        memory = _memory(place, waits_from) if database == "sqlite" else None
+        return Length(length, cold, alone, warm, memory)
+
+
+def _figures(found: Length, database: str, pending: int) -> list[Figure]:
+    what = f"cold recovery, {found.rows:,} rows, {pending:,} jobs pending"
+    target, ratio = Bound(TARGETS[database]), Bound(0.4)
+    figures = [
+        Figure(
+            "4",
+            what,
+            database,
+            found.cold,
+            "/s",
+            target,
+            "decode + fold",
+            found.alone,
+            ratio,
+            busy(),
+        ),
+        _most("4", f"from a checkpoint, {pending:,} jobs pending", database, found.warm, " s", 2),
+    ]
+    if found.memory is not None:
+        a_job, most = found.memory
+        what = f"of a pending job ({pending:,} of them)"
+        figures += [
+            _most("memory", what, database, [a_job], " bytes", 1536),
+            _most("memory", "of a process that replayed the log", database, [most], " MB", 400),
+        ]
+    return figures
+
+
+def _most(
+    row: str, what: str, database: str, values: list[float], unit: str, most: float
+) -> Figure:
+    return Figure(row, what, database, values, unit, Bound(most, at_least=False), load=busy())
 
 
 def _alone(rows: list[Row]) -> float:
@@ -70,35 +124,12 @@ def _alone(rows: list[Row]) -> float:
     return events / took
 
 
-def _from_checkpoint(places: Places, database: str, lives: int, pending: int, turns: int) -> Figure:
-    with places.fresh(database) as place:
-        log = place.log()
-        fill(log, lives=lives, pending=pending)
-        folder = place.data / "checkpoints"
-        Checkpoints(folder).save(log.head(), recover(log, None).cluster)
-        values = []
-        for _ in range(turns):
-            began = time.perf_counter()
-            recover(log, folder)
-            values.append(time.perf_counter() - began)
-        length = log.head().position
-        log.close()
-    what = f"from a checkpoint, {length:,} rows, {pending:,} jobs pending"
-    return Figure("4", what, database, values, " s", Bound(2.0, at_least=False), load=busy())
-
-
-def _memory(place: Place, waits_from: int) -> Iterator[Figure]:
-    """What a process of its own takes: for a pending job, and in all."""
+def _memory(place: Place, waits_from: int) -> tuple[float, float]:
+    """What a process of its own takes: bytes for a pending job, and MB in all, at most."""
     program = [sys.executable, "-m", "benchmarks.recovery", str(place.data), str(waits_from)]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
-    a_job, most, jobs = (float(word) for word in done.stdout.split())
-    for what, value, unit, bound in (
-        (f"memory of a pending job ({jobs:,.0f} of them)", a_job, " bytes", 1536),
-        ("memory of a process that replayed that log (most it had)", most, " MB", 400),
-    ):
-        yield Figure(
-            "memory", what, "sqlite", [value], unit, Bound(bound, at_least=False), load=busy()
-        )
+    a_job, most, _ = (float(word) for word in done.stdout.split())
+    return a_job, most
 
 
 def _status(field: str) -> int:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+GROWTH_HEADINGS = ("row", "what", "database", "small", "middle", "full")
 HEADINGS = ("row", "what", "database", "measured", "target", "baseline", "ratio", "met", "load")
 
 
@@ -88,6 +89,34 @@ class Figure:
         )
 
 
+@dataclass(frozen=True)
+class Growth:
+    """What one measurement came to at several sizes."""
+
+    row: str
+    what: str
+    database: str
+    sizes: Sequence[str]
+    values: Sequence[float]
+    unit: str
+
+    def cells(self) -> tuple[str, ...]:
+        """The line of the table, in the order of `GROWTH_HEADINGS`."""
+        pairs = zip(self.values, self.sizes, strict=True)
+        said = (f"{number(value)}{self.unit} ({size})" for value, size in pairs)
+        return (self.row, self.what, self.database, *said)
+
+
+def growth(found: Sequence[Figure], sizes: Sequence[str]) -> Growth:
+    """The same figure at several sizes: its ratio to the baseline, if it has one, else itself."""
+    last = found[-1]
+    if last.ratio is None:
+        values, unit = [one.value for one in found], last.unit
+    else:
+        values, unit = [one.ratio or 0.0 for one in found], " of the baseline"
+    return Growth(last.row, last.what, last.database, sizes, values, unit)
+
+
 def number(value: float) -> str:
     """Three or four figures, thousands apart."""
     if abs(value) >= 100:
@@ -95,9 +124,9 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def table(figures: Sequence[Figure]) -> str:
+def table(found: Sequence[Figure] | Sequence[Growth], headings: Sequence[str] = HEADINGS) -> str:
     """All of them as a Markdown table."""
-    rows = [HEADINGS, ("---",) * len(HEADINGS), *(figure.cells() for figure in figures)]
+    rows = [headings, ("---",) * len(headings), *(figure.cells() for figure in found)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
