@@ -6,13 +6,13 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Response
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from ledger import __version__
 from ledger.api import agents, answers, auth, bodies, inner, jobs, nodes, problems, status, usage
 from ledger.api.describe import describe
+from ledger.api.headers import header
 from ledger.domain.errors import ReadOnly, Refusal
 from ledger.master.service import Service
 
@@ -40,7 +40,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = auth.request_id(Headers(scope=scope).get("x-request-id"))
+        request = auth.request_id(header(scope, b"x-request-id"))
         scope["app"] = self._app  # as the framework itself would say
         scope.setdefault("state", {})["request_id"] = request
         structlog.contextvars.bind_contextvars(request=request)
@@ -56,7 +56,7 @@ class Envelope:
 
         try:
             subject = scope["state"]["subject"] = await auth.subject_of(Request(scope))
-            auth.demand_release(Headers(scope=scope))
+            auth.demand_release(scope)
             if self._service.archive and scope["method"] not in READING:
                 raise ReadOnly("This ledger is an archive: nothing in it can be changed.")
             bounded = bodies.limited(scope, receive)

@@ -8,9 +8,10 @@ from itertools import count
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from starlette.datastructures import Headers
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ledger.api.headers import header
 from ledger.commands import Subject
 from ledger.domain.errors import NotNow, TooOld, Unauthenticated
 from ledger.domain.permissions import demand
@@ -54,10 +55,10 @@ def service_of(request: Request) -> Service:
 async def subject_of(request: Request) -> Subject:
     """Who asks. Raises `Unauthenticated`; there is no anonymous request."""
     service = service_of(request)
-    host = request.client.host if request.client else ""
-    header = request.headers.get("authorization")
-    if header is not None:
-        scheme, _, secret = header.partition(" ")
+    host = _host(request)
+    credential = header(request.scope, b"authorization")
+    if credential is not None:
+        scheme, _, secret = credential.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("The Authorization header must be `Bearer TOKEN`.")
         if service.running is None:
@@ -77,22 +78,27 @@ OLDEST_CLIENT = (0, 1)
 _RELEASE = re.compile(r"^(?:jobledger[/ ])?v?(\d{1,6})\.(\d{1,6})")
 
 
-def demand_release(headers: Headers) -> None:
+def demand_release(scope: Scope) -> None:
     """Raise `TooOld` for a client of a release that is no longer understood."""
-    build = headers.get("x-jobledger-build", "")
+    build = header(scope, b"x-jobledger-build") or ""
     found = _RELEASE.match(build)
     if found and tuple(map(int, found.groups())) < OLDEST_CLIENT:
         oldest = ".".join(map(str, OLDEST_CLIENT))
         raise TooOld(f"The client is of release {build[:40]}; {oldest} is the oldest understood.")
 
 
+def _host(request: Request) -> str:
+    client = request.scope.get("client")
+    return client[0] if client else ""
+
+
 def via_of(request: Request) -> Via:
     """How a request came: what the client says of itself, and the peer we see."""
-    host = request.client.host if request.client else ""
+    host = _host(request)
     return Via(
-        machine=_plain(request.headers.get("x-jobledger-machine")),
+        machine=_plain(header(request.scope, b"x-jobledger-machine")),
         peer="unix" if host.startswith(_UNIX) else host,
-        build=_plain(request.headers.get("x-jobledger-build")),
+        build=_plain(header(request.scope, b"x-jobledger-build")),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
-from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
+from ledger.api.headers import header
 from ledger.api.problems import explain_validation
 from ledger.commands import Submit
 from ledger.domain.errors import Malformed, NotJson, TooLarge, TooSlow
@@ -57,7 +57,7 @@ def limited(scope: Scope, receive: Receive) -> Receive:
         limit = MAX_BODY
     elif path.startswith("/v1/agents/") and "/output/" in path:
         limit = MAX_CHUNK
-    length = Headers(scope=scope).get("content-length", "0")
+    length = header(scope, b"content-length") or "0"
     size, due, more = 0, asyncio.get_running_loop().time() + BODY_S, True
 
     async def next_piece() -> Message:

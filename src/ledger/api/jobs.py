@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from ledger.api import bodies, history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import JobName
+from ledger.api.headers import header
 from ledger.api.waiting import FRESH
 from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
 from ledger.domain.arrays import indices
@@ -97,10 +98,11 @@ async def submit(
     running = who.running
     who.demand("submit")
     data = await who.request.body()
+    kind = header(who.request.scope, b"content-type")
     parsed = bodies.parse(
         data,
-        who.request.headers.get("content-type", "application/json"),
-        who.request.headers.get("idempotency-key", ""),
+        "application/json" if kind is None else kind,
+        header(who.request.scope, b"idempotency-key") or "",
         each=items == "each",
     )
     try:
