@@ -88,7 +88,7 @@ def test_one_stream_with_the_time_of_each_commit(log: Log) -> None:
 def test_a_stream_longer_than_a_page_is_read_whole(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.store.stored.PAGE", 2)
+    monkeypatch.setattr(type(log), "page", 2)
     log.append([draft(*[job_held(7)] * 5)])
     assert [e.position for e in log.read_stream("job-7")] == [2, 3, 4, 5, 6]
 
