@@ -3,35 +3,30 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Coroutine, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ledger.commands import Enrol, IssueToken, Subject, Submit
 from ledger.domain.cluster import fold
 from ledger.domain.state import Cluster
 from ledger.events import JobSpec, Recorded
 from ledger.master.loop import Master
-from ledger.store.chain import EMPTY, Head
-from ledger.store.log import Draft, Log
+from ledger.store.chain import Head
+from ledger.store.log import Draft
+from ledger.testing.memory_log import Disk, MemoryLog
 
 NODES = Subject("olga", "operator")
 
 
-class MemoryLog:
-    """Only what the master's loop uses. While it is `held`, an append waits for `let_go`."""
-
-    incarnation = "memory"
+class GatedLog(MemoryLog):
+    """While it is `held`, an append waits for `let_go`. `drafts` is all that became durable."""
 
     def __init__(self) -> None:
+        super().__init__(Disk("memory"))
         self.drafts: list[Draft] = []
         self.fails: list[Exception] = []
         self.entered = threading.Semaphore(0)
         self.held = False
         self._permits = threading.Semaphore(0)
-        self._head = EMPTY
-
-    def head(self) -> Head:
-        """The last commit."""
-        return self._head
 
     def let_go(self, *, hold: bool = False) -> None:
         """Let one append go on, and with `hold` none after it."""
@@ -40,59 +35,34 @@ class MemoryLog:
 
     def append(self, drafts: Sequence[Draft]) -> Head:
         """Keep one commit, once the gate is open, unless a failure is due."""
-        (draft,) = drafts
         self.entered.release()
         if self.held:
             assert self._permits.acquire(timeout=10), "the test never let go"
         if self.fails:
             raise self.fails.pop(0)
-        before = self._head
-        self.drafts.append(draft)
-        self._head = Head(
-            before.position + 1 + len(draft.facts),
-            before.commit + 1,
-            f"hash {before.commit + 1}",
-            draft.at,
-            draft.epoch,
-        )
-        return self._head
+        head = super().append(drafts)
+        self.drafts += drafts
+        return head
 
     def recorded(self) -> list[Recorded]:
         """Everything that is durable, as readers get it."""
-        found, position = [], 0
-        for commit, draft in enumerate(self.drafts, 1):
-            for i, fact in enumerate(draft.facts, position + 2):
-                found.append(
-                    Recorded(
-                        i,
-                        fact.event.stream,
-                        i,
-                        commit,
-                        draft.at,
-                        draft.epoch,
-                        self.incarnation,
-                        fact.event,
-                        fact.envelope,
-                    )
-                )
-            position += 1 + len(draft.facts)
-        return found
+        return list(self.read())
 
     def fold(self) -> Cluster:
         """The state that the durable events make."""
-        return fold(self.recorded())
+        return fold(self.read())
 
 
 class Bench:
     """A master over a memory log, its clock, and why it had to end."""
 
-    def __init__(self, log: MemoryLog | None = None) -> None:
-        self.log = log or MemoryLog()
+    def __init__(self, log: GatedLog | None = None) -> None:
+        self.log = log or GatedLog()
         self.time = 1_000_000
         self.fatal: list[str] = []
         self.heard: list[Sequence[Recorded]] = []
         self.master = Master(
-            cast(Log, self.log),
+            self.log,
             self.log.fold(),
             lambda: self.time,
             self.log.fold,
@@ -111,7 +81,7 @@ def user(name: str) -> Subject:
     return Subject(name, "user")
 
 
-def names(log: MemoryLog) -> list[list[str]]:
+def names(log: GatedLog) -> list[list[str]]:
     """The names of the events, commit by commit."""
     return [[type(fact.event).__name__ for fact in draft.facts] for draft in log.drafts]
 

@@ -4,9 +4,10 @@ what it really did, by what the log, the witness and the clients show afterwards
 from collections import Counter
 from typing import Any
 
+from ledger.commands import Requeue
 from ledger.domain.state import Cluster
 from ledger.events import AttemptEnded, AttemptPlaced, NodeStateChanged, StaleReported
-from ledger.testing.simulation import Simulation
+from ledger.testing.simulation import OPERATOR, Simulation
 from ledger.testing.simulation.cluster import LEASE_S, MARGIN_S
 from ledger.testing.simulation.node import NodeMachine
 from ledger.testing.simulation.witness import Line
@@ -173,6 +174,26 @@ class Compounds(Steps):
                 if mine:
                     return True
         return False
+
+    # ── an end is told again while the next attempt runs ──
+
+    def end_told_again_while_the_next_attempt_runs(self, a: int, b: int) -> None:
+        """The job is to wait again, on the same node perhaps; the answer to its end is lost."""
+        if not self.ready():
+            return
+        node = self.busy(a, restartable=True) or self.work(a, b, restartable=True)
+        command = node and node.running()
+        if node is None or command is None:
+            return
+        begun, job = len(self.watched.events), command.line.job
+        node.deaf = True
+        self.sim.ask(OPERATOR, Requeue(job=job))
+        self.wait(2)
+        self.fired["end told again while the next attempt runs"] += not node.deaf and any(
+            isinstance(e, AttemptPlaced) and e.job == job and e.nodes[0] == node.name
+            for e in self.since(begun)
+        )
+        node.deaf = False
 
     # ── a master goes while a start is in flight ──
 

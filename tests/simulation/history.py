@@ -4,6 +4,7 @@ from collections import Counter
 from random import Random
 from typing import NamedTuple
 
+from ledger.events import Recorded
 from ledger.testing.simulation import Simulation
 from ledger_projections import jobs, outage_impact
 from oracles.scan import fates, impact, totals
@@ -47,6 +48,7 @@ WEIGHTS = {
     "end_in_flight_while_the_lease_runs_out": 2,
     "takeover_while_a_start_is_in_flight": 2,
     "a_zombie_acts": 2,
+    "end_told_again_while_the_next_attempt_runs": 1,
     "an_old_reply_comes_again": 1,
     "restart_during_a_rebuild": 2,
 }
@@ -55,13 +57,13 @@ PROJECTED = 8
 
 
 class Told(NamedTuple):
-    """What came of a history. `hash` is that of the log's last commit: it covers every byte."""
+    """What came of a history. `hash` is that of the log's last commit: it covers every byte.
+    `ran`: job, attempt and node of every command, in order."""
 
     hash: str
-    events: int
-    starts: int
+    log: tuple[Recorded, ...]
+    ran: tuple[tuple[int, int, str], ...]
     fired: Counter[str]
-    seconds: float
 
 
 def steps_of(seed: int, count: int = STEPS) -> tuple[Step, ...]:
@@ -70,11 +72,28 @@ def steps_of(seed: int, count: int = STEPS) -> tuple[Step, ...]:
 
 
 def tell(
-    seed: int, steps: tuple[Step, ...] | None = None, *, year_s: float = YEAR_S, shift_s: float = 0
+    seed: int,
+    steps: tuple[Step, ...] | None = None,
+    *,
+    year_s: float = YEAR_S,
+    shift_s: float = 0,
+    trusting: bool = False,
 ) -> Told:
-    """Let a history happen, all of it checked. Raises an AssertionError that names an invariant."""
+    """Let a history happen, all of it checked. Raises an AssertionError that names an invariant.
+
+    `year_s`: what a step sets a wall clock by; `shift_s`: what all are off by from the beginning;
+    `trusting`: no master refuses to start because of its clock.
+    """
     projected = (jobs.PROJECTION, outage_impact.PROJECTION) if seed % PROJECTED == 0 else ()
-    sim = Simulation(seed, file_lock=seed % 3 == 0, projections=projected, shift_s=shift_s)
+    sim = Simulation(
+        seed,
+        file_lock=seed % 3 == 0,
+        wardens=seed % 2 == 0,
+        projections=projected,
+        shift_s=shift_s,
+    )
+    for master in sim.masters:
+        master.trusting = trusting
     with sim:
         sim.begin()
         watched = Watched(sim)
@@ -84,9 +103,8 @@ def tell(
         watched.settle()
         check_projections(watched)
         head = sim.log().head()
-        return Told(
-            head.hash, len(watched.events), len(sim.witness.lines), rules.fired, sim.loop.time()
-        )
+        ran = tuple((x.job, x.attempt, x.node) for x in sim.witness.lines)
+        return Told(head.hash, tuple(watched.events), ran, rules.fired)
 
 
 def check_projections(watched: Watched) -> None:

@@ -114,7 +114,10 @@ class Steps:
             )
             owner = Subject(self.watched.state.jobs[job].user, "user")
             who = OPERATOR if b // 16 % 2 else owner
-            self.sim.ask(who, made[b % len(made)](), tries=1 + b // 32 % 3)
+            asked = made[b % len(made)]()
+            if isinstance(asked, Release) and self.watched.ran_beyond(self.watched.state.jobs[job]):
+                asked = Cancel(job=job)
+            self.sim.ask(who, asked, tries=1 + b // 32 % 3)
 
     def operate(self, a: int, b: int) -> None:
         """Drain a node, resume it, declare it dead."""
@@ -144,10 +147,11 @@ class Steps:
 
     def agent_is_stopped(self, a: int, b: int) -> None:
         """For a while."""
-        process = self.node(a).process
-        if process is not None and process.runs:
-            self.sim.loop.stop_process(process)
-            self.sim.loop.later(SPELLS[b % 4], self.sim.loop.continue_process, process)
+        node = self.node(a)
+        spell = SPELLS[b % 4] if node.wardens else 0.3  # without them, nobody minds the lease
+        if node.process is not None and node.process.runs:
+            self.sim.loop.stop_process(node.process)
+            self.sim.loop.later(spell, self.sim.loop.continue_process, node.process)
 
     def machine_is_off(self, a: int, b: int) -> None:
         """It is rebooted, or its power fails."""
@@ -263,8 +267,10 @@ class Steps:
         machine.wall_shift_s += self.year_s * (1, -1)[b % 2]
 
     def backup_is_made(self, a: int, b: int) -> None:
-        """As the log is now."""
+        """As the log is now; of a copy that no master has reigned over there is one already."""
         self.watched.look()
+        if self.watched.state.incarnation != self.sim.row.disk.incarnation:
+            return
         self.restores += 1
         disk = self.sim.row.disk.copy(f"{self.restores:032x}")
         self.backup = Backup(disk, to_bytes(self.watched.state))

@@ -1,12 +1,13 @@
 """A simulated cluster that is looked at: what must hold at every moment, and once faults stop."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from ledger.commands import Cancel, Release, Requeue, Resume, Submit
 from ledger.domain.cluster import evolve, fold
 from ledger.domain.errors import KeyReused
 from ledger.domain.snapshot import to_bytes
-from ledger.domain.state import Cluster
+from ledger.domain.state import Cluster, Job
 from ledger.events import (
     AttemptEnded,
     JobCancelRequested,
@@ -16,10 +17,12 @@ from ledger.events import (
     JobsSubmitted,
     Recorded,
 )
+from ledger.store.log import LogFailure
+from ledger.testing.memory_log import MemoryLog
 from ledger.testing.simulation import OPERATOR, Simulation
 from ledger.testing.simulation.client import Asked
 from ledger.testing.simulation.master import Acknowledged
-from ledger.testing.simulation.witness import demand
+from ledger.testing.simulation.witness import Violation, demand
 from oracles.law import KEY_LIFETIME_US, Law
 
 SETTLES_IN_S = 60
@@ -34,13 +37,16 @@ class Watched:
     """`state` is the fold of the log as it was read from the disk, and nothing of a master's.
 
     `events`: the log so far; `void`: requests whose answers a restore has made worthless; `ages`:
-    how often keys were forgotten, by a restore, or because the log's clock went on by a year.
+    how often keys were forgotten, by a restore, or because the log's clock went on by a year;
+    `began`: the jobs that have run; `again`: those that were ever allowed to run again.
     """
 
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
         self.void: set[int] = set()
-        self.ages = 0
+        self.ages = self._seen = 0
+        self.began: set[int] = set()
+        self.again: set[int] = set()
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -60,7 +66,7 @@ class Watched:
         new = self.sim.desk.asked[self._asked :]
         self._waiting += [asked for asked in new if id(asked) not in self.void]
         self._asked = len(self.sim.desk.asked)
-        for r in log.read(after=self._read):
+        for r in self._news(log):
             if r.at - self.state.at > KEY_LIFETIME_US and self.events:
                 self._forget_keys()
             self.law.take(r)
@@ -68,6 +74,11 @@ class Watched:
             self.events.append(r)
             self._compare_with_the_witness(r)
         self._read = head.position
+        for line in self.sim.witness.lines[self._seen :]:
+            once = line.job not in self.began or line.job in self.again
+            demand(once, f"I4: job {line.job} may not begin twice: {line}")
+            self.began.add(line.job)
+        self._seen = len(self.sim.witness.lines)
         for machine in self.sim.masters:
             core = machine.core
             if core is None or core.master.head != head or not machine.reigns:
@@ -77,17 +88,25 @@ class Watched:
                 demand(to_bytes(cluster) == to_bytes(self.state), "I13: a master forgets")
         self._answers_hold()
 
+    def _news(self, log: MemoryLog) -> Iterator[Recorded]:
+        try:
+            yield from log.read(after=self._read)
+        except (LogFailure, ValueError) as error:
+            raise Violation(f"I8: two have written, or nobody can read it: {error}") from error
+
     def _compare_with_the_witness(self, r: Recorded) -> None:
         e, witness = r.event, self.sim.witness
         if isinstance(e, JobsSubmitted):
-            for i in range(e.count):
-                if not e.specs[min(i, len(e.specs) - 1)].restartable:
-                    witness.once.add(e.first_job + i)
+            specs = [e.specs[min(i, len(e.specs) - 1)] for i in range(e.count)]
+            self.again |= {e.first_job + i for i, spec in enumerate(specs) if spec.restartable}
         elif isinstance(e, JobChanged) and e.restartable:
-            witness.once.discard(e.job)
+            self.again.add(e.job)
         elif isinstance(e, AttemptEnded) and not (e.cause == "node_lost" and e.next == "final"):
             here = [x for x in witness.running if (x.job, x.attempt) == (e.job, e.attempt)]
             demand(not here, f"I4: {e} and it runs: {here}")
+            if e.cause in ("exit", "time_limit"):
+                ran = any((x.job, x.attempt) == (e.job, e.attempt) for x in witness.lines)
+                demand(ran, f"I6: {e} and it never ran")
 
     def _forget_keys(self) -> None:
         """Whoever repeats one now may be given another answer."""
@@ -165,12 +184,16 @@ class Watched:
                 self.sim.ask(OPERATOR, Resume(node=node.name), tries=3)
         for job in self.state.jobs.values() if holds else ():
             if job.hold is not None:
-                began = {x.attempt for x in self.sim.witness.lines if x.job == job.id}
-                lost = began and max(began) > job.attempts
-                act = Cancel(job=job.id) if lost else Release(job=job.id)
+                act = Cancel(job=job.id) if self.ran_beyond(job) else Release(job=job.id)
                 self.sim.ask(OPERATOR, act, tries=3)
         for projector in self.sim.projectors:
             projector.step(1000)
+
+    def ran_beyond(self, job: Job) -> bool:
+        """Did it begin behind the end of the log that was restored? Whoever lets it begin again
+        has not looked at the list of what was lost."""
+        began = [x.attempt for x in self.sim.witness.lines if x.job == job.id]
+        return max(began, default=0) > job.attempts
 
     def left(self) -> list[Any]:
         """What is not in order yet."""

@@ -69,7 +69,8 @@ class Projector:
 
 class Simulation:
     """A cluster under a seed. `file_lock`: the masters' lead goes with the process that holds it,
-    instead of lasting some seconds. `shift_s`: all wall clocks are off by so much.
+    instead of lasting some seconds. `shift_s`: all wall clocks are off by so much. `wardens`: who
+    kills commands when the lease is over, the agent alone or their wardens as well.
 
     Use it as a context: what it leaves is unwound at the end.
     """
@@ -82,6 +83,7 @@ class Simulation:
         file_lock: bool = False,
         projections: tuple[Projection, ...] = (),
         shift_s: float = 0.0,
+        wardens: bool = True,
     ) -> None:
         def rng(what: str) -> Random:
             return Random(f"{seed} {what}")  # noqa: S311 - to be drawn again
@@ -113,7 +115,7 @@ class Simulation:
         for master in self.masters:
             master.wall_shift_s = shift_s
         for node in self.nodes:
-            node.wall_shift_s = shift_s
+            node.wall_shift_s, node.wardens = shift_s, wardens
         self.desk = Desk(self.loop, self.network, list(self.masters))
         self.calm = False
         self.projectors = [Projector(p, self.folder, self.log()) for p in projections]

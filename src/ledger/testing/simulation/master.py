@@ -100,7 +100,8 @@ class Lead:
 
 
 class MasterMachine:
-    """`checkpoints`: a folder. `deluded`: it believes for ever that it leads."""
+    """`checkpoints`: a folder. `deluded`: it believes for ever that it leads. `trusting`: it is
+    always started with `--accept-clock`."""
 
     def __init__(
         self, name: str, loop: SimulatedLoop, network: Network, row: Row, checkpoints: Path
@@ -108,7 +109,7 @@ class MasterMachine:
         self.name, self.loop = name, loop
         self._network, self._row, self.checkpoints = network, row, Checkpoints(checkpoints)
         self.wall_shift_s = 0.0
-        self.accept_clock = False
+        self.accept_clock = self.trusting = False
         self.process: Process | None = None
         self.core: Core | None = None
         self.deluded = False
@@ -162,6 +163,8 @@ class MasterMachine:
             self.loop.later(0, self.kill)
 
     async def _reign(self, process: Process) -> None:
+        accept = self.accept_clock or self.trusting
+
         def reachable() -> bool:
             return self._network.connected(self.name, DATABASE)
 
@@ -171,7 +174,7 @@ class MasterMachine:
         log = MemoryLog(disk, reachable=reachable)
         now = Clock(
             log.head().at,
-            accept=self.accept_clock,
+            accept=accept,
             wall_ns=self.wall_ns,
             steady_ns=self.steady_ns,
         ).now
@@ -189,7 +192,7 @@ class MasterMachine:
         reader = LogReader(lambda: MemoryLog(disk, write=False))
         core = Core(log, recovered, now, refold, die, reader, lambda: lead.fresh() or self.deluded)
         renewing = asyncio.ensure_future(lead.renew())
-        workers = await core.begin(accept_clock=self.accept_clock)
+        workers = await core.begin(accept_clock=accept)
         self.core, self.accept_clock = core, False
         stopping = asyncio.ensure_future(self._told_to_stop.wait())
         await asyncio.wait([renewing, stopping, *workers], return_when=asyncio.FIRST_COMPLETED)

@@ -12,7 +12,7 @@ from ledger.agent.lease import Lease
 from ledger.agent.local import Identity
 from ledger.agent.processes import Ending, Running, Sink
 from ledger.agent.spool import Spool
-from ledger.agent.transport import decode, refuse
+from ledger.agent.transport import Unreachable, decode, refuse
 from ledger.testing.simulation.loop import Process, SimulatedLoop
 from ledger.testing.simulation.network import Network, Server
 from ledger.testing.simulation.witness import Line, Witness
@@ -94,7 +94,7 @@ class Command:
         self._ending: Ending | None = None
         if order.time_limit_s < 1_000:
             machine.loop.later(order.time_limit_s, self._over, "timeout", "time_limit", None)
-        if order.restartable:
+        if order.restartable and machine.wardens:
             self._mind_the_lease()
 
     @property
@@ -151,7 +151,9 @@ class NodeMachine:
     disk for the spool, and an agent that is started again whenever it ends.
 
     It is the agent's runner and its way to the masters, too. `lifetime` gives a command its length
-    (seconds; None: until it is told) and its exit code.
+    (seconds; None: until it is told) and its exit code. `wardens`: they mind the lease as well;
+    without them, everything hangs on the agent. `deaf`: the next answer that acknowledges a report
+    is lost. `replayed`: the next call is answered by this, which somebody on the way has kept.
     """
 
     def __init__(
@@ -170,6 +172,7 @@ class NodeMachine:
         self._lifetime = lifetime
         self.server = 0
         self.wall_shift_s = 0.0
+        self.wardens = True
         self.boots = self._spools = self._starts = 0
         self._booted_at = 0.0
         self.on = False
@@ -179,6 +182,7 @@ class NodeMachine:
         self.commands: list[Command] = []
         self.failures: list[str] = []
         self.refused = 0
+        self.deaf = False
         self.replayed: bytes | None = None
 
     # ── the machine ──
@@ -309,7 +313,11 @@ class NodeMachine:
                 self.server = (self.server + 1) % len(self._servers)
         if status != 200:
             refuse(status, body, "")
-        return self._noted(agent, body)
+        reply = self._noted(agent, body)
+        if self.deaf and reply.acked:
+            self.deaf = False
+            raise Unreachable("the answer is lost")
+        return reply
 
     def _noted(self, agent: Agent | None, body: bytes) -> SyncReply:
         """I8, I27: what an older epoch says, or an incarnation that was left, changes nothing."""
