@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 import httpx2
 import structlog
 
-from ledger.api.server import SOCKET, serve
+from ledger.api.server import serve
 from ledger.commands import Command, Subject
 from ledger.domain.state import Cluster, Outcome
 from ledger.follow import Stop, follow
 from ledger.master.main import MasterSettings, Reign
 from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
+from ledger.settings import SOCKET
 from ledger.store.leadership import leadership
 from ledger.store.location import open_log
 from ledger.store.log import Log

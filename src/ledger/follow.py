@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
@@ -55,11 +56,20 @@ class Stop:
         self._asked.wait(seconds)
 
 
-def run_follow(data: Path, database_url: str | None) -> None:
+@dataclass
+class Doing:
+    """What the one who follows tells of itself: how often it began anew after a failure, and what
+    keeps it from following now, if anything does."""
+
+    restarts: int = 0
+    trouble: str = ""
+
+
+def run_follow(data: Path, database_url: str | None, doing: Doing | None = None) -> None:
     """Keep every projection up to date until SIGTERM or SIGINT.
 
     The log is in `data`, or in PostgreSQL if a URL is given; the projections beside it. A database
-    that goes away is waited for.
+    that goes away is waited for; `doing` tells of it.
     """
     keep_private(data)
     stop = Stop()
@@ -68,7 +78,7 @@ def run_follow(data: Path, database_url: str | None) -> None:
     found = discover()
     for name, error in found.broken.items():
         logger.error("projection is broken and left out", projection=name, error=error)
-    follow(list(found.projections.values()), data, database_url, stop)
+    follow(list(found.projections.values()), data, database_url, stop, doing=doing)
 
 
 def follow(
@@ -77,12 +87,13 @@ def follow(
     database_url: str | None,
     stop: Stop,
     size: int = BATCH,
+    doing: Doing | None = None,
 ) -> None:
     """Keep these projections up to date until `stop`, `size` events at a time.
 
     Whatever goes wrong, it begins anew, after a pause that grows up to five seconds.
     """
-    pause = PAUSE_S
+    pause, doing = PAUSE_S, doing or Doing()
     while not stop:
         try:
             with Keeper(projections, data, database_url, size) as keeper:
@@ -90,9 +101,10 @@ def follow(
                 while not stop:
                     if not keeper.turn() and not stop:
                         keeper.log.wait(keeper.position, IDLE_S)
-                    pause = PAUSE_S
+                    pause, doing.trouble = PAUSE_S, ""
         except Exception as error:
             stop.on_stop = lambda: None
+            doing.restarts, doing.trouble = doing.restarts + 1, str(error) or repr(error)
             logger.error("can't follow; trying again", error=repr(error), pause_s=pause)
             stop.wait(pause)
             pause = min(2 * pause, PAUSE_MOST_S)

@@ -14,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SOCKET = "jobledger.sock"
 """The name of the service's Unix socket in its data directory."""
 
+STATUS_SOCKET = "follow.sock"
+"""The name of the socket beside it that tells how the service is, also while the master is away."""
+
 
 class NoService(Exception):
     """It can't be told which service is meant."""
@@ -56,6 +59,17 @@ class Settings(BaseSettings):
         default="",
         description="`HOST:PORT` on which the master listens beside its Unix socket; several are "
         "separated by commas. Left out: the socket only.",
+    )
+    status_listen: str = Field(
+        default="",
+        description="`HOST:PORT` on which `jobledger follow` listens beside its Unix socket, to "
+        "tell how the service is while the master is away; several are separated by commas. Left "
+        "out: the socket only.",
+    )
+    status_url: str = Field(
+        default="",
+        description="Where `follow` is asked how the service is when the master does not answer: "
+        "`unix:DIR/follow.sock` or `http://…`. Left out: the socket beside the service's own.",
     )
     insecure_listen: bool = Field(
         default=False,
@@ -123,6 +137,19 @@ class Settings(BaseSettings):
         if (own := default_data() / SOCKET).exists():
             return f"unix:{own}"
         raise NoService("No service was named, and none runs in your own data directory.")
+
+    def status_service(self) -> str:
+        """Where `follow` is asked: `status_url`, else the socket beside the service's own; empty
+        where the service is on another machine. Raises `NoService`."""
+        if self.status_url:
+            return self.status_url
+        kind, _, path = self.service_url().partition(":")
+        return f"unix:{Path(path).with_name(STATUS_SOCKET)}" if kind == "unix" else ""
+
+
+def listeners(text: str) -> tuple[str, ...]:
+    """The addresses in `listen` or `status_listen`."""
+    return tuple(address.strip() for address in text.split(",") if address.strip())
 
 
 def keep_private(data: Path) -> None:

@@ -216,16 +216,20 @@ def parts(
     *,
     agents: int,
     listen: str = "",
+    status_listen: str = "",
     run_as: str = "",
+    insecure: bool = False,
     master_options: Sequence[str] = (),
     program: Sequence[str] = (sys.executable, "-m", "ledger"),
 ) -> list[Part]:
     """The processes of a whole service with nodes `n1`, `n2` …"""
     where = ("--data", str(data))
-    heard = ("--listen", listen) if listen else ()
+    anywhere = ("--insecure-listen",) if insecure else ()
+    heard = (*(("--listen", listen) if listen else ()), *anywhere)
+    told = (*(("--status-listen", status_listen) if status_listen else ()), *anywhere)
     account = ("--run-as", run_as) if run_as else ()
     found = [Part("master", (*program, "master", *where, *heard, *master_options), stage=2)]
-    found.append(Part("follow", (*program, "follow", *where), stage=1))
+    found.append(Part("follow", (*program, "follow", *where, *told), stage=1))
     for number in range(1, agents + 1):
         name = f"n{number}"
         command = (*program, "agent", *where, "--name", name, *account)

@@ -118,6 +118,7 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/usage?by=day,user": answered.UsageOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
+        "/v1/status": answered.StatusOut,
         "/v1/inner/queue": answered.InnerOut,
         "/v1/inner/log": answered.InnerOut,
         "/readyz": answered.ReadyOut,

@@ -51,6 +51,7 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/metrics"): Asked("service.metrics"),
     ("GET", "/v1/whoami"): Asked("service.see"),
     ("GET", "/v1/openapi.json"): Asked("service.see"),
+    ("GET", "/v1/status"): Asked("service.see"),
     ("GET", "/v1/inner/{part}"): Asked("inner.see"),
     ("GET", "/v1/log/head"): Asked("log.head"),
     ("GET", "/v1/events"): Asked("log.read"),

@@ -11,13 +11,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from ledger.api.server import SOCKET
 from ledger.domain import snapshot
 from ledger.domain.cluster import fold
 from ledger.events import MasterStarted, MasterStopped, Recorded
 from ledger.master.main import MasterSettings, run_master
 from ledger.master.recovery import recover
 from ledger.master.service import Service
+from ledger.settings import SOCKET
 from ledger.store.location import open_log
 from ledger.store.log import AppendFailed, Log, LogBusy, LogUnavailable
 from live import Http, Live, live, until

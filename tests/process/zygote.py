@@ -19,6 +19,7 @@ from typing import Any
 
 import ledger.agent.run
 import ledger.api.app
+import ledger.api.board
 import ledger.api.server
 import ledger.cli.app
 import ledger.cli.exits

@@ -1,90 +1,18 @@
-"""The HTTP service: routes, one request id through everything, problems for every refusal."""
+"""The master's HTTP service: its routes."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
-import structlog
 from fastapi import FastAPI, Response
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from ledger import __version__
-from ledger.api import agents, answers, auth, bodies, inner, jobs, nodes, problems, status, usage
+from ledger.api import agents, answers, auth, inner, jobs, nodes, problems, standing, status, usage
 from ledger.api.describe import describe
-from ledger.api.headers import header
-from ledger.domain.errors import ReadOnly, Refusal
+from ledger.api.envelope import Envelope
 from ledger.master.service import Service
 
-logger = structlog.get_logger("http")
-
-READING = ("GET", "HEAD", "OPTIONS")
 AGENTS, SYNC, SYNC_SLASHES = "/v1/agents/", "/sync", 4
-EVERYWHERE = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-
-
-class Envelope:
-    """Gives every request its id, and every answer the headers that say as of when it is.
-
-    Nobody gets past it without a credential, nothing of a body is read before, and of no body more
-    than its route may take. It stands around the framework, not within: what goes by a shortcut
-    never enters the framework's own layers.
-    """
-
-    def __init__(self, app: FastAPI, service: Service) -> None:
-        self._app = app
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request through."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request = auth.request_id(header(scope, b"x-request-id"))
-        scope["app"] = self._app  # as the framework itself would say
-        scope.setdefault("state", {})["request_id"] = request
-        structlog.contextvars.bind_contextvars(request=request)
-
-        started = False
-
-        async def answer(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = [*message["headers"], *self._headers(scope["state"])]
-            await send(message)
-
-        try:
-            subject = scope["state"]["subject"] = await auth.subject_of(Request(scope))
-            auth.demand_release(scope)
-            if self._service.archive and scope["method"] not in READING:
-                raise ReadOnly("This ledger is an archive: nothing in it can be changed.")
-            bounded = bodies.limited(scope, receive)
-            if (route := shortcut(scope)) is not None:
-                response = await route(auth.Caller(Request(scope, bounded), subject))
-                await response(scope, bounded, answer)
-            else:
-                await self._app(scope, bounded, answer)
-        except Refusal as refusal:
-            await problems.problem(Request(scope), refusal)(scope, receive, answer)
-        except ClientDisconnect:
-            logger.info("a client went away", path=scope["path"])
-        except Exception:
-            logger.exception("a request failed", path=scope["path"])
-            if started:
-                raise  # the connection is closed: the answer can't be taken back
-            await problems.problem(Request(scope), problems.crash())(scope, receive, answer)
-        finally:
-            structlog.contextvars.unbind_contextvars("request")
-
-    def _headers(self, state: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
-        yield b"x-request-id", state["request_id"].encode()
-        yield from EVERYWHERE
-        if (running := self._service.running) is not None:
-            position = state.get("ledger_position", running.master.head.position)
-            yield b"ledger-position", b"%d" % position
-            yield b"ledger-lag", str(state.get("ledger_lag", 0)).encode()
-            yield b"jobledger-epoch", b"%d" % running.master.epoch
 
 
 def shortcut(scope: Scope) -> Callable[[auth.Caller], Awaitable[Response]] | None:
@@ -104,7 +32,7 @@ def shortcut(scope: Scope) -> Callable[[auth.Caller], Awaitable[Response]] | Non
 
 def application(service: Service) -> Envelope:
     """The whole service: its application in the envelope that all requests pass."""
-    return Envelope(create_app(service), service)
+    return Envelope(create_app(service), service, shortcut)
 
 
 def create_app(service: Service) -> FastAPI:
@@ -119,7 +47,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     # The busiest first: routes are tried in order.
-    for part in (agents, jobs, answers, nodes, usage, status, inner):
+    for part in (agents, jobs, answers, nodes, usage, status, standing, inner):
         app.include_router(part.router)
     problems.install(app)
     describe(app)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ledger.api.server import SOCKET, serve
+from ledger.api.server import serve
 from ledger.domain.state import Cluster
 from ledger.master.core import Core
 from ledger.master.outputs import Outputs
@@ -25,6 +25,7 @@ from ledger.projection.follower import Follower
 from ledger.projection.model import Projection
 from ledger.projection.reader import Reader
 from ledger.projection.store import Store
+from ledger.settings import SOCKET
 from ledger.store.location import db_version, open_log
 
 START_S = 30.0

@@ -5,7 +5,7 @@ import secrets
 import socket
 import struct
 from itertools import count
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 from starlette.types import Scope
@@ -16,7 +16,7 @@ from ledger.commands import Subject
 from ledger.domain.errors import NotNow, TooOld, Unauthenticated
 from ledger.domain.permissions import demand
 from ledger.events import Via
-from ledger.master.identity import by_peer, by_token, expiry
+from ledger.master.identity import by_peer
 from ledger.master.service import Service
 
 _UNIX = "unix:"
@@ -24,6 +24,26 @@ _PROCESS = secrets.token_hex(4)
 _requests = count(1)
 _REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 _PLAIN = re.compile(r"^[A-Za-z0-9 ._:/+()-]{0,100}$")
+
+
+class Door(Protocol):
+    """What has to be known where requests come in: the master's `Service`, or what stands in for
+    it while it is away."""
+
+    @property
+    def operator_uids(self) -> frozenset[int]:
+        """The accounts of this machine that are operators."""
+
+    @property
+    def archive(self) -> bool:
+        """Is it a ledger in which nothing can be changed?"""
+
+    async def known(self, secret: str) -> tuple[Subject, int]:
+        """Whom a token stands for, and until when (µs, 0 for ever). Raises `Unauthenticated`, and
+        `NotNow` where that can't be told."""
+
+    def as_of(self) -> tuple[int, int] | None:
+        """The position and epoch that answers are of, once known."""
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -54,21 +74,17 @@ def service_of(request: Request) -> Service:
 
 async def subject_of(request: Request) -> Subject:
     """Who asks. Raises `Unauthenticated`; there is no anonymous request."""
-    service = service_of(request)
+    door: Door = request.app.state.service
     host = _host(request)
     credential = header(request.scope, b"authorization")
     if credential is not None:
         scheme, _, secret = credential.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("The Authorization header must be `Bearer TOKEN`.")
-        if service.running is None:
-            raise NotNow("The master is replaying its log; tokens are not known yet.")
-        cluster = await service.running.master.settled()
-        subject = by_token(cluster, secret.strip(), service.running.master.now())
-        request.state.expires_at = expiry(cluster, secret.strip())
+        subject, request.state.expires_at = await door.known(secret.strip())
         return subject
     if host.startswith(_UNIX):
-        return by_peer(int(host.removeprefix(_UNIX)), service.operator_uids)
+        return by_peer(int(host.removeprefix(_UNIX)), door.operator_uids)
     raise Unauthenticated("This request carries no credential.")
 
 
@@ -114,7 +130,11 @@ class Caller:
         self.subject = subject
         self.via = via_of(request)
         self.id: str = request.state.request_id
-        self.service = service_of(request)
+
+    @property
+    def service(self) -> Service:
+        """The master's service, ready or not."""
+        return service_of(self.request)
 
     @property
     def running(self) -> Any:

@@ -14,13 +14,14 @@ import uvicorn
 
 from ledger.api.app import application
 from ledger.api.connection import Connection
+from ledger.api.envelope import Envelope
 from ledger.domain.errors import Refusal
 from ledger.master.main import MasterSettings, run_master
 from ledger.master.service import Service
+from ledger.settings import SOCKET
 
 logger = structlog.get_logger("http")
 
-SOCKET = "jobledger.sock"
 GRACE_S = 5
 
 
@@ -40,14 +41,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(data: Path, listen: tuple[str, ...], *, insecure: bool) -> list[socket.socket]:
-    """The listening sockets: `DIR/jobledger.sock`, and one for each HOST:PORT.
+def bind(path: Path, listen: tuple[str, ...], *, insecure: bool) -> list[socket.socket]:
+    """The listening sockets: a Unix socket at `path`, and one for each HOST:PORT.
 
     Raises `BadListener`, also for an address beyond the loopback interface without `insecure`:
     tokens would travel in clear text.
     """
     sockets = [_tcp(address, insecure=insecure) for address in listen]
-    path = data / SOCKET
     if len(os.fsencode(path)) > 100:
         raise BadListener(
             f"The path {path} is too long for a Unix socket.", hint="Use a shorter --data."
@@ -90,7 +90,8 @@ def _tcp(address: str, *, insecure: bool) -> socket.socket:
     return sock
 
 
-def _name(sock: socket.socket) -> str:
+def name_of(sock: socket.socket) -> str:
+    """The address that a socket listens on, as clients write it."""
     where = sock.getsockname()
     return f"unix:{where}" if isinstance(where, str) else f"http://{where[0]}:{where[1]}"
 
@@ -102,11 +103,16 @@ async def serve(
 
     The sockets are bound here, and so by the process that has the lead, never by one that waits.
     """
-    sockets = bind(service.data, listen, insecure=insecure)
-    service.listening = [_name(sock) for sock in sockets]
-    logger.info("listening", addresses=service.listening)
+    sockets = bind(service.data / SOCKET, listen, insecure=insecure)
+    service.listening = [name_of(sock) for sock in sockets]
+    await serve_app(application(service), sockets, stop)
+
+
+async def serve_app(app: Envelope, sockets: list[socket.socket], stop: asyncio.Event) -> None:
+    """Serve an application until `stop` is set; then answer what is under way."""
+    logger.info("listening", addresses=[name_of(sock) for sock in sockets])
     config = uvicorn.Config(
-        application(service),
+        app,
         http=Connection,
         ws="none",
         lifespan="off",

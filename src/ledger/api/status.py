@@ -11,6 +11,7 @@ from ledger.api import metrics as metrics_of
 from ledger.api import show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
+from ledger.api.standing import backups
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
 from ledger.domain.errors import Forbidden, Malformed
 from ledger.domain.permissions import may
@@ -18,7 +19,6 @@ from ledger.domain.service import POLICY_FIELDS
 from ledger.domain.state import Cluster
 from ledger.master.identity import RESERVED, make_token
 from ledger.models import (
-    BackupsOut,
     DoneOut,
     HeadOut,
     PolicyIn,
@@ -56,11 +56,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
             epoch=0,
             warnings=service.warnings,
         )
-    warnings = [*service.warnings, *service.troubles()]
-    if running.contacts.behind:
-        warnings.append(
-            f"an agent has seen position {running.contacts.behind}, which this log does not have"
-        )
+    warnings = service.all_warnings()
     fresh = await asyncio.to_thread(service.freshness)
     if fresh is not None and fresh.warning:
         warnings.append(fresh.warning)
@@ -75,7 +71,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
         epoch=running.master.epoch,
         recovery=running.recovery,
         warnings=warnings,
-        backups=BackupsOut(**fresh._asdict()) if fresh is not None else None,
+        backups=backups(fresh),
     )
 
 

@@ -45,6 +45,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "token": ("admin:token_app", "Issue, list and revoke tokens."),
             "whoami": ("admin:whoami", "Say who you are to the service."),
             "completion": ("completion:completion", "Let the shell complete commands."),
+            "status": ("status:status", "Say how the service is."),
             "doctor": ("doctor:doctor", "Check the service, and say what to do."),
             "inspect": ("inspect:inspect", "Look inside the running master."),
         },

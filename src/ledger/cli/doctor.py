@@ -18,6 +18,7 @@ from ledger.cli.words import shown_nodes
 
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
+    from ledger.settings import Settings
 
 LITTLE_ROOM, NO_ROOM = 5 << 30, 256 << 20
 LAG_EVENTS = 1_000
@@ -50,14 +51,13 @@ def doctor(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
 
     settings = at.settings()
     findings = []
-    with Client(
-        settings.service_url(), settings.token.get_secret_value(), patience_s=0.01
-    ) as client:
+    with Client(settings.service_url(), settings.token.get_secret_value(), patience_s=0) as client:
         reached = _look(CHECKS[0], client)
         findings += reached
         if reached[0].verdict != "fail":
             for check in CHECKS[1:]:
                 findings += _look(check, client)
+    findings += _beside(settings)
     if form in ("table", "wide"):
         for finding in findings:
             _tell(finding)
@@ -113,6 +113,28 @@ def _reachable(client: "Client") -> Iterator[tuple[str, str, str]]:
             yield "fail", warning, "docs/runbooks says what to do about it."
 
 
+def _beside(settings: "Settings") -> list[Finding]:
+    """Whether `follow` answers on its own listener, and what it says if the master is away."""
+    from ledger.client.blocking import Client
+
+    url = settings.status_service()
+    if not url:
+        found = "not looked at: JOBLEDGER_STATUS_URL does not say where `follow` listens"
+        return [Finding(check="follow", verdict="ok", found=found)]
+
+    def look(client: "Client") -> Iterator[tuple[str, str, str]]:
+        told = client.status()
+        if told.master_silent_since is None:
+            yield "ok", f"{client.place.shown} tells how the service is", ""
+        else:
+            since = when(told.master_silent_since)
+            advice = "See the master's log (DIR/logs/master.log), and start it again."
+            yield "fail", f"it says that the master has been silent since {since}", advice
+
+    with Client(url, settings.token.get_secret_value(), patience_s=0, answer_s=SLOW_S) as client:
+        return _look(Check("follow", look), client)
+
+
 def _who(client: "Client") -> Iterator[tuple[str, str, str]]:
     who = client.whoami()
     yield "ok", f"{who.name} ({who.role}), by {who.how}", ""
@@ -136,13 +158,15 @@ def _clock(client: "Client") -> Iterator[tuple[str, str, str]]:
 
 
 def _projections(client: "Client") -> Iterator[tuple[str, str, str]]:
-    head = client.head().position
-    lag = head - client.jobs(scope="all", limit=1).position
-    if lag > LAG_EVENTS:
-        found = f"the answers about ended jobs are {lag} positions behind the log"
-        yield "warn", found, "Is `jobledger follow` running? Its log says how far it is."
-    else:
-        yield "ok", f"the answers are at most {max(lag, 0)} positions behind the log", ""
+    told = client.status().projections
+    for one in told:
+        if one.state in ("stopped", "unavailable"):
+            advice = "Is `jobledger follow` running? Its log says what it met."
+            yield "fail", f"{one.projection} does not follow the log: {one.error}", advice
+    most = max((one.lag_events for one in told), default=0)
+    found = f"answers out of {len(told)} projections are at most {most} events behind the log"
+    advice = "Is `jobledger follow` running? Its log says how far it is."
+    yield "warn" if most > LAG_EVENTS else "ok", found, advice
 
 
 def _disk(client: "Client") -> Iterator[tuple[str, str, str]]:

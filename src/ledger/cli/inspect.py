@@ -9,6 +9,7 @@ from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, OutputFormat, Service
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
+from ledger.cli.text import line
 from ledger.cli.words import BadWord, shown_duration
 from ledger.models import InnerOut, InnerPart
 
@@ -39,7 +40,7 @@ def inspect(
         raise BadWord(f"--limit: between 0 and {MOST}.")
     with at.client() as client:
         if part is None:
-            parts = [client.inner(name, 0) for name in get_args(InnerPart)]
+            parts = [client.inner(name, 1) for name in get_args(InnerPart)]
             shown.write(parts, SUMMARY, form, name=lambda p: p.part)
             return exits.OK
         found = client.inner(part, limit)
@@ -59,7 +60,7 @@ SUMMARY: list[Column[InnerOut]] = [
 
 
 def _tell(found: InnerOut, *, fit: bool) -> None:
-    shown.data(found.sentence)
+    shown.data(line(found.sentence))
     shown.data("")
     shown.pairs((_title(name), _cell(name, value)) for name, value in found.facts.items())
     if found.rows:

@@ -34,6 +34,9 @@ Listen = Annotated[
     str,
     Parameter(help="HOST:PORT to listen on beside the Unix socket; several joined by commas."),
 ]
+StatusListen = Annotated[
+    str, Parameter(help="HOST:PORT on which `follow` tells how the service is, beside its socket.")
+]
 InsecureListen = Annotated[
     bool,
     Parameter(negative="", help="Allow a listener beyond the loopback interface without TLS."),
@@ -55,6 +58,7 @@ def up(
     data: Data = None,
     agents: Annotated[int, Parameter(help="How many local nodes, n1, n2 …")] = 4,
     listen: Listen = "",
+    status_listen: StatusListen = "",
     lease: Lease = "",
     run_as: RunAs = "",
     insecure_listen: InsecureListen = False,
@@ -72,8 +76,7 @@ def up(
     if not 0 <= agents <= 1000:
         raise BadWord("--agents: between 0 and 1000.")
     place = settings.data_directory().absolute()
-    options = ["--insecure-listen"] * (insecure_listen or settings.insecure_listen)
-    options += ["--accept-clock"] * (accept_clock or settings.accept_clock)
+    options = ["--accept-clock"] * (accept_clock or settings.accept_clock)
     options += ["--lease", lease] if lease else []
     account = run_as or settings.run_as
     # What says where another service is and who we are there is not for ours.
@@ -85,7 +88,9 @@ def up(
             place,
             agents=agents,
             listen=listen or settings.listen,
+            status_listen=status_listen or settings.status_listen,
             run_as=account,
+            insecure=insecure_listen or settings.insecure_listen,
             master_options=options,
         ),
         logs=place / "logs",
@@ -113,7 +118,7 @@ def _greet(place: Path, agents: int) -> None:
 
     url = f"unix:{place / SOCKET}"
     told, pause = "", threading.Event()
-    with Client(url, patience_s=0.01) as client:
+    with Client(url, patience_s=0) as client:
         # The log may be long: patience until `up` itself is ended.
         while True:
             try:
@@ -166,7 +171,7 @@ def master(
     from ledger.api.server import run
     from ledger.logs import configure
     from ledger.master.main import MasterSettings
-    from ledger.settings import keep_private
+    from ledger.settings import keep_private, listeners
     from ledger.store.log import LogBusy
 
     settings = _settings(data)
@@ -177,7 +182,7 @@ def master(
     wanted = MasterSettings(
         data=place,
         database_url=_database(settings),
-        listen=tuple(address.strip() for address in heard.split(",") if address.strip()),
+        listen=listeners(heard),
         wait=wait,
         accept_clock=accept_clock or settings.accept_clock,
         job_lease_s=duration(lease) if lease else None,
@@ -196,23 +201,41 @@ def master(
         ) from None
 
 
-def follow(*, data: Data = None) -> int:
+def follow(
+    *, data: Data = None, status_listen: StatusListen = "", insecure_listen: InsecureListen = False
+) -> int:
     """Keep the projections: follow the log and write the tables that answers are read from.
 
-    It also has a backup made every JOBLEDGER_BACKUP_EVERY.
+    It also has a backup made every JOBLEDGER_BACKUP_EVERY, and tells on DIR/follow.sock how the
+    service is, while the master is away too.
     """
+    from ledger.api.board import BoardSettings, telling
     from ledger.backups import Schedule, scheduled
-    from ledger.follow import run_follow
+    from ledger.follow import Doing, run_follow
     from ledger.logs import configure
+    from ledger.settings import SOCKET, keep_private, listeners
 
     settings = _settings(data)
     configure(settings.log_level, settings.log_format, process="follow")
     place, url = settings.data_directory().absolute(), _database(settings)
+    keep_private(place)
+    seconds, folder, doing = _backup_every(settings), settings.backup_directory(), Doing()
+    board = BoardSettings(
+        data=place,
+        database_url=url,
+        master=settings.url or f"unix:{place / SOCKET}",
+        token=settings.token.get_secret_value(),
+        listen=listeners(status_listen or settings.status_listen),
+        insecure=insecure_listen or settings.insecure_listen,
+        operator_uids=frozenset({0, place.stat().st_uid}),
+        backups=folder,
+        backup_every_s=seconds,
+    )
     every: AbstractContextManager[None] = nullcontext()
-    if seconds := _backup_every(settings):
-        every = scheduled(Schedule(place, url, settings.backup_directory(), seconds))
-    with every:
-        run_follow(place, url)
+    if seconds:
+        every = scheduled(Schedule(place, url, folder, seconds))
+    with every, telling(board, doing):
+        run_follow(place, url, doing)
     return exits.OK
 
 

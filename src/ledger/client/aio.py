@@ -44,6 +44,10 @@ class AsyncClient:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let the connections go."""
         await self._http.aclose()
 
     def speaking_as(self, token: str) -> "AsyncClient":
@@ -67,6 +71,10 @@ class AsyncClient:
     async def nodes(self) -> m.NodesOut:
         """All nodes."""
         return await self._model(wire.ask("GET", "/v1/nodes", token=self._token), m.NodesOut)
+
+    async def status(self) -> m.StatusOut:
+        """How the service is."""
+        return await self._model(wire.ask("GET", "/v1/status", token=self._token), m.StatusOut)
 
     async def head(self) -> m.HeadOut:
         """The head of the log."""
@@ -102,7 +110,7 @@ class AsyncClient:
 
     async def _model(self, asked: wire.Ask, model: type[wire.Model]) -> wire.Model:
         rule = wire.worth_repeating(time.monotonic())
-        async for attempt in stamina.retry_context(rule, attempts=None, timeout=self._patience_s):
+        async for attempt in stamina.retry_context(rule, **wire.tries(self._patience_s)):
             with attempt:
                 return wire.understood(await self._send(asked), model, asked, self.place)
         raise AssertionError("a retry context ends with an answer or an error")

@@ -32,7 +32,8 @@ class Client:
     """A service, as one subject sees it.
 
     Every call may raise a `ClientError`; before that it is repeated for at most `patience_s`
-    seconds where that may help. `on_retry` is told each error that is followed by another try.
+    seconds (0: never) where that may help. `on_retry` is told each error that is followed by
+    another try. An answer may take `answer_s` seconds, beyond what the request asks to wait.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Client:
         token: str = "",
         *,
         patience_s: float = 60.0,
+        answer_s: float = wire.ANSWER_S,
         on_retry: Callable[[Exception], None] | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self.place = wire.place(url)
         self._token, self._patience_s, self._on_retry = token, patience_s, on_retry
+        self._answer_s = answer_s
         self._http = httpx2.Client(
             base_url=self.place.base,
             transport=transport or httpx2.HTTPTransport(uds=self.place.socket, trust_env=False),
@@ -206,6 +209,10 @@ class Client:
         """The head of the log."""
         return self._get("/v1/log/head", m.HeadOut)
 
+    def status(self) -> m.StatusOut:
+        """How the service is; `follow` answers the same where it listens."""
+        return self._get("/v1/status", m.StatusOut)
+
     def inner(self, part: m.InnerPart, limit: int = 100) -> m.InnerOut:
         """A part of the master's inner state, with at most `limit` rows."""
         return self._get(f"/v1/inner/{part}", m.InnerOut, {"limit": limit})
@@ -299,7 +306,7 @@ class Client:
                 self._on_retry(error)
             return verdict
 
-        for attempt in stamina.retry_context(again, attempts=None, timeout=self._patience_s):
+        for attempt in stamina.retry_context(again, **wire.tries(self._patience_s)):
             with attempt:
                 answer = self._send(asked)
                 if not answer.is_success:
@@ -315,7 +322,7 @@ class Client:
                 params=asked.params,
                 content=asked.body or None,
                 headers=asked.headers,
-                timeout=wire.timeout(asked),
+                timeout=wire.timeout(asked, self._answer_s),
             )
         except httpx2.TransportError as error:
             raise wire.unreachable(error, self.place, asked.request) from error

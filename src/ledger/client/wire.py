@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -39,6 +39,13 @@ class Place(NamedTuple):
     base: str
     socket: str | None
     shown: str
+
+
+class Tries(TypedDict):
+    """What stamina is told."""
+
+    attempts: int | None
+    timeout: float | None
 
 
 class Ask(NamedTuple):
@@ -136,9 +143,10 @@ def submission(
     )
 
 
-def timeout(asked: Ask) -> httpx2.Timeout:
+def timeout(asked: Ask, answer_s: float = ANSWER_S) -> httpx2.Timeout:
     """Short to connect, patient to read."""
-    return httpx2.Timeout(ANSWER_S, connect=5.0, read=asked.wait_s + ANSWER_S)
+    connect_s = min(5.0, answer_s)
+    return httpx2.Timeout(answer_s, connect=connect_s, read=asked.wait_s + answer_s)
 
 
 def unreachable(error: Exception, where: Place, request: str) -> Unreachable:
@@ -211,6 +219,11 @@ def _seconds(answer: httpx2.Response) -> float | None:
         return min(float(answer.headers["Retry-After"]), 60.0)
     except (KeyError, ValueError):
         return None
+
+
+def tries(patience_s: float) -> Tries:
+    """How often, and for how long, stamina is to try: once where there is no patience."""
+    return {"attempts": None if patience_s else 1, "timeout": patience_s or None}
 
 
 def worth_repeating(began: float) -> Callable[[Exception], bool | float]:

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ledger.commands import Subject
+from ledger.domain.errors import NotNow
 from ledger.events import AttemptEnded, JobEnded, Recorded
 from ledger.master.contacts import Contacts
+from ledger.master.identity import by_token, expiry
 from ledger.master.loop import Master
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
@@ -96,6 +99,29 @@ class Service:
     backups: Path | None = None
     backup_every_s: int = 0
     archive: bool = False
+
+    async def known(self, secret: str) -> tuple[Subject, int]:
+        """Whom a token stands for, and until when (µs, 0 for ever).
+
+        Raises `Unauthenticated`, and `NotNow` while the log is replayed.
+        """
+        if self.running is None:
+            raise NotNow("The master is replaying its log; tokens are not known yet.")
+        master = self.running.master
+        cluster = await master.settled()
+        return by_token(cluster, secret, master.now()), expiry(cluster, secret)
+
+    def all_warnings(self) -> list[str]:
+        """What is wrong, from the start on and since, but for backups."""
+        behind = self.running.contacts.behind if self.running is not None else 0
+        seen = [f"an agent has seen position {behind}, which this log does not have"]
+        return [*self.warnings, *self.troubles(), *(seen if behind else ())]
+
+    def as_of(self) -> tuple[int, int] | None:
+        """The position and the epoch of the settled state; None until the master reigns."""
+        if self.running is None:
+            return None
+        return self.running.master.head.position, self.running.master.epoch
 
     def log_bytes(self) -> int | None:
         """The size of the log's files; None where it lies in a database server. Reads no file."""
