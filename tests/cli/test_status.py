@@ -16,6 +16,7 @@ WELL = {
     "well": True,
     "accepting": True,
     "starting": True,
+    "warnings": [],
     "counted_at": "2026-11-20T10:00:00Z",
     "pending": 7,
     "running": 2,

@@ -43,6 +43,7 @@ def _replaying(service: Service) -> StatusOut:
         accepting=False,
         starting=False,
         warnings=service.warnings,
+        projections=[],
         position=service.replayed,
         written_at=None,
         epoch=0,

@@ -14,9 +14,6 @@ from ledger.models.answered import (
     ImpactJobOut,
     ImpactOut,
     ImpactUserOut,
-    InnerOut,
-    InnerPart,
-    InnerRow,
     JobDetailOut,
     JobOut,
     JobsOut,
@@ -25,9 +22,7 @@ from ledger.models.answered import (
     NotAcceptedOut,
     PolicyOut,
     Problem,
-    ProjectionOut,
     ReadyOut,
-    StatusOut,
     SubmittedOut,
     TokenMadeOut,
     TokenOut,
@@ -60,6 +55,7 @@ from ledger.models.asked import (
     TokenIn,
     Whole,
 )
+from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut, StatusOut
 
 __all__ = [
     "NAME",
