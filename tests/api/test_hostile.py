@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
+from hostile import Hostile, requests
 from ledger.wire import SyncRequest
 from live import Http, Live
-
-from .hostile import Hostile, requests
 
 FIELDS = {"type", "title", "status", "code", "detail", "hint", "request", "details"}
 

@@ -14,7 +14,7 @@ import pytest
 
 from ledger.testing.evidence import Evidence
 
-from api.hostile import Hostile, requests
+from hostile import Hostile, requests
 from .attacks import ATTACKS, Target, all_made, deaf
 from .harness import Site, Web, until
 

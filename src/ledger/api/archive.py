@@ -97,6 +97,7 @@ def _service(private: Path, data: Path, projections: dict[str, Projection]) -> S
     history = Reader(projections, data, None)
     last: int = history.ask("jobs", history.query("jobs", "last")).value
     cluster = Cluster(position=head.position, at=head.at, epoch=head.epoch, next_job=last + 1)
+    cluster.ended = bytearray(b"\1" * (last + 1))  # every job there was is over
     recovered = Recovered(cluster, 0, 0, 0, clean_stop=True, lost=0, set_aside=())
     now = head.at + 1  # so that what happened last is over
     core = Core(

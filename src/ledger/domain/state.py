@@ -241,5 +241,5 @@ class Cluster:
         return END_STATES[code - 1] if code else None
 
     def exists(self, job: int) -> bool:
-        """Was there ever a job of this id?"""
-        return 0 < job < self.next_job
+        """Was there ever a job of this id? A log that was restored has left some numbers out."""
+        return job in self.jobs or self.outcome(job) is not None

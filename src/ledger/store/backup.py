@@ -17,7 +17,14 @@ import msgspec
 from ledger.store.backup_file import BackupRefused, check, contents, private, write
 from ledger.store.chain import EMPTY, Head
 from ledger.store.leadership import leadership
-from ledger.store.location import FILE, db_version, open_log, sync_directory
+from ledger.store.location import (
+    FILE,
+    db_upgrade,
+    db_version,
+    open_log,
+    set_unfinished,
+    sync_directory,
+)
 from ledger.store.log import Log, LogCorrupt, LogUnavailable
 from ledger.store.shelf import SUFFIX, VERIFIED, Verified, alone
 from ledger.store.transfer import ImportRefused, Opening, import_
@@ -100,7 +107,7 @@ def restore(path: Path, data: Path, url: str | None, incarnation: str = "") -> H
     """Make a log of a backup, in the directory `data` or the database `url`; the head it has.
 
     There must be no log, and no master. The log has a new incarnation. In a directory it appears
-    whole or not at all; a database in which this is interrupted is to be thrown away. Raises
+    whole or not at all; a database in which this is interrupted says so, and is no log. Raises
     `BackupRefused`, before anything is made; `LogUnavailable`, `LogBusy`.
     """
     _check_incarnation(path, check(path), incarnation)
@@ -116,7 +123,11 @@ def restore(path: Path, data: Path, url: str | None, incarnation: str = "") -> H
                         "nothing was changed"
                     )
         if url:
-            return _restored(path, data, url)
+            db_upgrade(data, url)
+            set_unfinished(url, unfinished=True)
+            head = _restored(path, data, url)
+            set_unfinished(url, unfinished=False)
+            return head
         with tempfile.TemporaryDirectory(prefix="restore-", dir=data) as folder:
             head = _restored(path, Path(folder), None)
             (Path(folder) / FILE).rename(data / FILE)
@@ -127,7 +138,7 @@ def restore(path: Path, data: Path, url: str | None, incarnation: str = "") -> H
 
 
 def _restored(path: Path, data: Path, url: str | None) -> Head:
-    with contextlib.closing(open_log(data, url, write=True, create=True)) as log:
+    with contextlib.closing(open_log(data, url, write=True, create=True, unfinished=True)) as log:
         return _fill(path, log)
 
 

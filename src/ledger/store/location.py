@@ -15,11 +15,19 @@ REVISIONS = ("0001",)
 """The migrations this release knows, oldest first: those in `alembic/versions`."""
 
 
-def open_log(data: Path | None, url: str | None, *, write: bool, create: bool = False) -> Log:
+def open_log(
+    data: Path | None,
+    url: str | None,
+    *,
+    write: bool,
+    create: bool = False,
+    unfinished: bool = False,
+) -> Log:
     """The log in the directory `data`, or in the PostgreSQL database `url` if one is given.
 
     A place without a log is refused, unless `create` makes one there. Raises `LogUnavailable` for
-    that, for a log of a newer release, and, if it is to be written, for one of an older release.
+    that, for a log of a newer release, and, if it is to be written, for one of an older release;
+    unless `unfinished`, also for one into which a restore did not end.
     """
     place = url or str(data)
     version = db_version(data, url)
@@ -32,6 +40,8 @@ def open_log(data: Path | None, url: str | None, *, write: bool, create: bool = 
     if url:
         from ledger.store.postgres import PostgresLog
 
+        if not unfinished:
+            _check_finished(url)
         return PostgresLog(url, write=write)
     return SQLiteLog(_file(data), write=write)
 
@@ -96,6 +106,24 @@ def db_upgrade(data: Path | None, url: str | None) -> str:
     if not url:
         sync_directory(_file(data).parent)
     return REVISIONS[-1]
+
+
+def set_unfinished(url: str, *, unfinished: bool) -> None:
+    """Mark the log in a database as one that is being restored, or take the mark away."""
+    with _connected(url) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'restoring'")
+        if unfinished:
+            connection.execute("INSERT INTO meta VALUES ('restoring', 'not ended')")
+
+
+def _check_finished(url: str) -> None:
+    with _connected(url) as connection:
+        found = connection.execute("SELECT 1 FROM meta WHERE key = 'restoring'").fetchone()
+    if found is not None:
+        raise LogUnavailable(
+            f"a restore into {_shown(url)} was interrupted, and what is there is a part of a log: "
+            "drop this database, create it anew, and restore again"
+        )
 
 
 def _connected(url: str) -> psycopg.Connection:
