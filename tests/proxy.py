@@ -13,10 +13,10 @@ Fault = Literal["none", "reply", "request"]
 class Proxy:
     """Listens on a loopback port and forwards to the server of `url`.
 
-    With `fault` `reply`, the next COMMIT reaches the server, and the connection ends once the
-    server has answered; with `request`, it ends before the COMMIT is forwarded. Both happen once;
-    `fired` counts them. `refuse` ends every connection, also new ones; with `then_refuse` this is
-    done in the moment of the fault.
+    With `fault` `reply`, the next COMMIT, or another statement that `at` is a part of, reaches the
+    server, and the connection ends once the server has answered; with `request`, it ends before
+    that is forwarded. Both happen once; `fired` counts them. `refuse` ends every connection, also
+    new ones; with `then_refuse` this is done in the moment of the fault.
     """
 
     def __init__(self, url: str) -> None:
@@ -26,6 +26,7 @@ class Proxy:
         port = self._listener.getsockname()[1]
         self.url = make_conninfo(url, host="127.0.0.1", port=str(port))
         self.fault: Fault = "none"
+        self.at = b"COMMIT"
         self.fired = 0
         self.then_refuse = False
         self._refusing = False
@@ -61,7 +62,7 @@ class Proxy:
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
         while data := _received(client):
-            if b"COMMIT" in data and self.fault != "none":
+            if self.at in data and self.fault != "none":
                 fault, self.fault = self.fault, "none"
                 if fault == "request":
                     self._refusing = self._refusing or self.then_refuse

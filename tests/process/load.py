@@ -2,13 +2,14 @@
 
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 from ledger.events import JobsSubmitted, Recorded
 
-from .harness import NO_ANSWER, Site, Web
+from .harness import NO_ANSWER, Site, Web, until
 
 SUBMITTERS = 4
 Make = Callable[[int], list[dict[str, Any]]]
@@ -92,6 +93,53 @@ class Load:
         self._enough.set()
         for thread in self._threads:
             thread.join(30)
+            assert not thread.is_alive()
+
+
+class Patient:
+    """Submitters who repeat each request under its key until it is answered.
+
+    `gap_s` is the longest time in which nobody was answered, `doubted` how often an answer was
+    missing or said that it is not known.
+    """
+
+    def __init__(self, site: Site, book: Book, make: Make) -> None:
+        self._site, self._book, self._make = site, book, make
+        self._enough = threading.Event()
+        self._last = time.monotonic()
+        self.gap_s, self.doubted = 0.0, 0
+        self._threads = [threading.Thread(target=self._submit) for _ in range(SUBMITTERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _submit(self) -> None:
+        web = Web(self._site.url)
+        while not self._enough.is_set():
+            key = self._book.new(self._make)
+            while not self._answered(web, key):
+                time.sleep(0.05)
+        web.close()
+
+    def _answered(self, web: Web, key: str) -> bool:
+        try:
+            self._book.repeat(web, key)
+        except (*NO_ANSWER, Unanswered):
+            self.doubted += 1
+            return False
+        now = time.monotonic()
+        self.gap_s, self._last = max(self.gap_s, now - self._last), now
+        return True
+
+    def goes_on(self, answers: int = 20, deadline_s: float = 90.0) -> None:
+        """Wait until so many more requests were answered."""
+        wanted = len(self._book.told) + answers
+        until(lambda: len(self._book.told) >= wanted, deadline_s, "answers")
+
+    def end(self) -> None:
+        """Wait until every request that was made is answered."""
+        self._enough.set()
+        for thread in self._threads:
+            thread.join(90)
             assert not thread.is_alive()
 
 

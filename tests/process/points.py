@@ -58,7 +58,7 @@ def sqlite(site: Site, *, full: bool) -> list[Where]:
         ("reigning", "read", take(1, 12, 3, full), ""),
         ("reigning", "pwrite64", take(17, 22, 17, full), log),
         ("recovering", "pread64", iter(replay), ""),
-        ("recovering", "pwrite64", take(1, 8, 3, full), journal),
+        ("recovering", "pwrite64", take(1, 4, 3, full), journal),
     ]
     if full:
         wanted += [
@@ -68,7 +68,7 @@ def sqlite(site: Site, *, full: bool) -> list[Where]:
             ("recovering", "pwrite64", iter((1, 2)), lock),
             ("recovering", "bind", iter((1,)), ""),
             ("recovering", "listen", iter((1,)), ""),
-            ("ending", "pwrite64", iter(range(9, 15)), journal),
+            ("ending", "pwrite64", iter(range(5, 9)), journal),
             ("ending", "pwrite64", iter(range(1, 7)), log),
             ("ending", "unlink", iter((1,)), journal),
         ]

@@ -6,7 +6,7 @@ import pytest
 
 from ledger.events import JobsSubmitted
 from ledger.testing.evidence import Evidence
-from proxy import Proxy
+from proxy import Fault, Proxy
 
 from .harness import NO_ANSWER, Answer, Site, Zygote, site
 
@@ -86,3 +86,27 @@ def test_what_cannot_be_found_out_is_told_as_doubt_and_the_key_brings_the_truth(
         f"{fault} of COMMIT lost, outcome not to be found (PostgreSQL)",
         f"{told}; after the repeat in the log once",
     )
+
+
+@pytest.mark.full
+@pytest.mark.fault("A3")
+@pytest.mark.parametrize("at", [b"LOCK TABLE", b"INSERT INTO"])
+@pytest.mark.parametrize("fault", ["request", "reply"])
+def test_the_connection_is_cut_at_any_statement_of_a_commit(
+    served: Site, proxy: Proxy, pg_url: str, at: bytes, fault: Fault, evidence: Evidence
+) -> None:
+    proxy.at, proxy.fault = at, fault
+    answer = submitted(served)
+    assert proxy.fired == 1
+    assert answer is None or answer.status in (201, 503)
+    master = served.master
+    assert master is not None
+    if answer is None or not answer.good:
+        assert master.ends(20) == FAILED
+        served.age_leadership()
+        served.start()
+    again = served.web().ask("POST", "/v1/jobs", JOB, "k")
+    assert again.status == (200 if answer is not None and answer.good else 201)
+    assert queued(served, pg_url) == [again.json()["first_job"]]
+    told = "no answer" if answer is None else answer.status
+    evidence(f"{fault} of {at.decode()} lost (PostgreSQL)", f"{told}; after the repeat once")

@@ -78,6 +78,8 @@ def up(
     place = settings.data_directory().absolute()
     options = ["--accept-clock"] * (accept_clock or settings.accept_clock)
     options += ["--lease", lease] if lease else []
+    # In a database a dead master keeps the lead until its lease has run out.
+    options += ["--wait"] if settings.database_url else []
     account = run_as or settings.run_as
     # What says where another service is and who we are there is not for ours.
     kept = {k: v for k, v in os.environ.items() if k not in ("JOBLEDGER_URL", "JOBLEDGER_TOKEN")}

@@ -31,6 +31,14 @@ def evidence(pytestconfig: pytest.Config) -> Evidence:
     return pytestconfig.stash.setdefault(FIGURES, {}).__setitem__
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked as too long for every change, but at full size."""
+    long = [item for item in items if not FULL and item.get_closest_marker("full")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
