@@ -7,6 +7,8 @@ import argparse
 import datetime
 import os
 import platform
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,26 +22,27 @@ PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 
 
-def figures(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Figure | Growth]:
-    """Each figure as soon as it is known."""
+Measured = Iterator[Figure | Growth]
+
+
+def parts(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Measured]:
+    """What is measured on one kind of thing; each gives a figure as soon as it is known."""
     turns = 3 if small else 5
     lives, pending = (20_000, 20_000) if small else (225_000, 100_000)
     sizes = [Size(lives // 16, pending // 100), Size(lives // 4, pending // 10)]
     sizes.append(Size(lives, pending))
     if "3" in rows:
-        yield from append.measure(places, turns=turns, commits=20 if small else 60)
+        yield append.measure(places, turns=turns, commits=20 if small else 60)
     if "4" in rows:
-        yield from recovery.measure(places, turns=3, lives=lives, pending=pending)
+        yield recovery.measure(places, turns=3, lives=lives, pending=pending)
     if "plan" in rows:
-        yield from planning.measure([size.pending for size in sizes], turns=turns)
+        yield planning.measure([size.pending for size in sizes], turns=turns)
     if wanted := [row for row in rows if row in ("1", "2", "13")]:
         requests = 4_000 if small else 10_000
-        yield from submitting.measure(
-            places, turns=turns, requests=requests, sizes=sizes, rows=wanted
-        )
+        yield submitting.measure(places, turns=turns, requests=requests, sizes=sizes, rows=wanted)
     if "12" in rows:
         jobs, ended = 2_000 if small else 5_000, [size.ended for size in sizes]
-        yield from running.measure(places, turns=3, jobs=jobs, ended=ended)
+        yield running.measure(places, turns=3, jobs=jobs, ended=ended)
 
 
 def main() -> None:
@@ -53,13 +56,19 @@ def main() -> None:
     places = Places((asked.database,) if asked.database else ("sqlite", "postgres"))
     found: list[Figure] = []
     grown: list[Growth] = []
+    broken = 0
     try:
-        for one in figures(places, asked.rows or list(ROWS), small=asked.small):
-            print("  ".join(cell for cell in one.cells() if cell), flush=True)
-            if isinstance(one, Figure):
-                found.append(one)
-            else:
-                grown.append(one)
+        for part in parts(places, asked.rows or list(ROWS), small=asked.small):
+            try:
+                for one in part:
+                    print("  ".join(cell for cell in one.cells() if cell), flush=True)
+                    if isinstance(one, Figure):
+                        found.append(one)
+                    else:
+                        grown.append(one)
+            except Exception:  # the figures of the others are worth having
+                traceback.print_exc()
+                broken += 1
     finally:
         places.close()
     text = _page(found, grown, "small sizes (`--small`)" if asked.small else "full sizes")
@@ -68,6 +77,8 @@ def main() -> None:
         before, _, rest = PAGE.read_text().partition(BEGIN)
         after = rest.partition(END)[2]
         PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    if broken:
+        sys.exit(f"{broken} parts could not be measured")
 
 
 def _page(found: Sequence[Figure], grown: Sequence[Growth], sizes: str) -> str:
