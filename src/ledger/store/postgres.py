@@ -34,9 +34,7 @@ INT8, BYTEA, TEXT = 20, 17, 25
 """PostgreSQL's numbers of its types."""
 _size = struct.Struct(">i").pack
 R = TypeVar("R", bound=tuple[Any, ...])
-INSERT_BLOBS = (
-    "INSERT INTO blobs SELECT * FROM unnest(%b::text[], %b::bytea[]) ON CONFLICT DO NOTHING"
-)
+_BLOBS = "INSERT INTO blobs SELECT * FROM unnest(%b::text[], %b::bytea[]) ON CONFLICT DO NOTHING"
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 1 << 20
 RESOLVE_S = 10.0
@@ -109,7 +107,7 @@ class PostgresRecorder(library.PostgresApplicationRecorder):
         for chunk in chunks(list(blobs.items())):
             digests, texts = zip(*chunk, strict=True)
             packed = (_texts(TEXT, [digest.encode() for digest in digests]), _texts(BYTEA, texts))
-            cursor.execute(INSERT_BLOBS, packed)
+            cursor.execute(_BLOBS, packed)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         """Insert events behind the last one, in one transaction; their positions."""
@@ -155,10 +153,7 @@ def _texts(kind: int, values: Sequence[bytes]) -> Packed:
 
 
 def chunks(rows: Sequence[R]) -> Iterator[Sequence[R]]:
-    """Rows in pieces of at most 1,000 and, but for a single larger row, a megabyte.
-
-    What counts is a row's last column: it has the bytes.
-    """
+    """Rows in pieces of at most 1,000 and, but for a single larger row, a megabyte of data."""
     start = size = 0
     for index, row in enumerate(rows):
         if index > start and (index - start == CHUNK_ROWS or size + len(row[-1]) > CHUNK_BYTES):
