@@ -1,36 +1,24 @@
-"""The description of the API is whole and true: a generated client and a fuzzer can go by it."""
+"""The description of the API is whole and true: a generated client and a fuzzer can go by it.
+
+`process/test_own_programs.py` has the one, `process/test_fuzz.py` the other.
+"""
 
 import re
-from collections import Counter
 from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from ledger.models import answered, standing
-from ledger.testing.evidence import Evidence
 from live import Live
 
 from .test_permissions import ROUTES
-
-CHECKS = [content_type_conformance, response_schema_conformance, status_code_conformance]
-CASES, CASES_FULL = 200, 5_000
-"""Requests of each role, to all routes together."""
 
 NOT_FROM_AN_ANSWER = {
     "/v1/agents/{node}/enrol",  # who enrols a node chooses its name
     "/v1/agents/{node}/output/{job}/{attempt}",  # told in an order, which has no place of its own
     "/v1/inner/{part}",  # a fixed choice
 }
-
-SYNC = "POST /v1/agents/{node}/sync"
 
 
 @pytest.fixture(scope="module")
@@ -129,62 +117,3 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         assert model.model_validate(told).model_dump(mode="json") == told, path
     refused = operator("GET", "/v1/jobs/0").json()
     assert answered.Problem.model_validate(refused).model_dump(mode="json") == refused
-
-
-@pytest.mark.parametrize("role", ["join", "user", "node", "operator"])
-def test_whatever_is_sent_the_answer_is_as_described(
-    world: Live, document: dict[str, Any], role: str, full: bool, evidence: Evidence
-) -> None:
-    http = world.user("n1" if role in ("node", "join") else "alice", role)
-    headers = {"Authorization": f"Bearer {http.token}"}
-    schema = schemathesis.openapi.from_dict(document)
-    operations = [found.ok() for found in schema.get_all_operations()]
-    statuses: Counter[int] = Counter()
-    each = -(-(CASES_FULL if full else CASES) // len(operations))
-    for operation in operations:
-
-        @seed(2)
-        @settings(
-            max_examples=each,
-            deadline=None,
-            database=None,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(case=operation.as_strategy(), job=JOBS, node=NODES)
-        def ask(case: Any, job: str, node: str) -> None:
-            _near(case, job, node)
-            answer = case.call(base_url=world.address, headers=headers, timeout=20)
-            statuses[answer.status_code] += 1
-            assert answer.status_code < 500 or answer.status_code == 503, answer.text
-            case.validate_response(answer, checks=CHECKS)
-
-        ask()
-    assert sum(statuses.values()) >= CASES
-    assert world.fatal == []
-    assert world.operator.ok("GET", "/readyz")["ready"] is True
-    shown = ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items()))
-    evidence(f"fuzzed API, {role}", f"{sum(statuses.values())} requests: {shown}")
-
-
-JOBS = st.sampled_from(["", "1", "2", "3", "2_1"])
-NODES = st.sampled_from(["", "n1"])
-
-
-def _near(case: Any, job: str, node: str) -> None:
-    """Ask of things that there are, more often than chance would, and never wait long."""
-    path = case.path_parameters or {}
-    if job and "job" in path:
-        path["job"] = job
-    if node and "node" in path:
-        path["node"] = node
-    query = case.query if case.query is not None else {}
-    for name in ("follow", "wait_s", "timeout_s"):
-        if name in query:
-            query[name] = "false" if name == "follow" else 0
-    if case.operation.path.endswith("/wait"):
-        query["timeout_s"] = 0
-    if case.operation.label == SYNC and isinstance(case.body, dict):
-        case.body["wait_s"] = 0
-    if case.headers:
-        case.headers.pop("Accept", None)
