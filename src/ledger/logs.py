@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import threading
 from typing import Any
 
@@ -49,6 +50,18 @@ def configure(level: str, shape: str, *, process: str) -> Sink:
     )
     threading.excepthook = _thread_failed  # Python's own would write past the sink
     return sink
+
+
+def quiet() -> None:
+    """Let a command that serves its own question say nothing of that but what went wrong."""
+    structlog.configure(
+        processors=[
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
 
 
 def _missing(process: str, lines: int) -> str:

@@ -85,7 +85,7 @@ def _place(settings: "Settings") -> Iterator[str]:
     from ledger import logs
     from ledger.api import archive
 
-    logs.configure("warning", settings.log_format, process="archive")
+    logs.quiet()
     if not archive.found(data):
         yield settings.service_url()
         return
