@@ -132,6 +132,21 @@ def test_a_shorter_lease_does_not_count_for_agents_that_have_not_heard_of_it() -
     assert len(give_up(story, job)) == 1
 
 
+def test_a_clock_that_is_put_forward_ends_no_lease_that_agents_may_still_hold() -> None:
+    story = cluster("n1", "n2")
+    job = running(story, "n1")
+    long_s = story.cluster.policy.job_lease_s
+    story.ask(OPERATOR, SetPolicy(job_lease_s=10))
+    story.tick(365 * 86_400)
+    story.restart()
+    began = story.now
+    story.silence("n1")
+    story.tick(10 + story.cluster.policy.lease_margin_s)
+    assert give_up(story, job) == []
+    story.now = began + (long_s + story.cluster.policy.lease_margin_s) * SECOND
+    assert len(give_up(story, job)) == 1
+
+
 def test_a_shorter_lease_counts_once_everybody_must_have_heard_of_it() -> None:
     story = cluster("n1", "n2")
     job = running(story, "n1")

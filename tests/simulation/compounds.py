@@ -15,6 +15,7 @@ from ledger.testing.simulation.witness import Line
 from .steps import YEAR_S, Steps
 from .watched import Watched
 
+OUTAGE = "outage longer than the lease, then placed elsewhere"
 OUTAGE_S = LEASE_S + MARGIN_S + 2
 
 
@@ -108,10 +109,19 @@ class Compounds(Steps):
         lost = any(
             isinstance(e, AttemptEnded) and e.job == job and e.cause == "node_lost" for e in events
         )
-        self.fired["outage longer than the lease, then placed elsewhere"] += lost and any(
+        self.fired[OUTAGE] += lost and any(
             isinstance(e, AttemptPlaced) and e.job == job and node.name not in e.nodes
             for e in events
         )
+
+    def clock_is_set_then_an_outage(self, a: int, b: int) -> None:
+        """The wall clock of the master that reigns is a year off when it has to count a lease."""
+        if self.ready() and (master := self.sim.reigning()) is not None:
+            master.wall_shift_s += self.year_s * (1, -1)[b % 2]
+            self.wait(0.5)
+            before = self.fired[OUTAGE]
+            self.outage_then_placed_elsewhere(a, b // 2)
+            self.fired["clock set, then an outage"] += self.fired[OUTAGE] - before
 
     # ── the reply is lost, and the request repeated on the other master ──
 

@@ -47,6 +47,7 @@ WEIGHTS = {
     "reply_lost_then_asked_elsewhere": 2,
     "end_in_flight_while_the_lease_runs_out": 2,
     "takeover_while_a_start_is_in_flight": 2,
+    "clock_is_set_then_an_outage": 1,
     "a_zombie_acts": 2,
     "end_told_again_while_the_next_attempt_runs": 1,
     "an_old_reply_comes_again": 1,

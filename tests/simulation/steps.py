@@ -180,8 +180,8 @@ class Steps:
     def cut(self, source: str, target: str, seconds: float) -> None:
         """Let nothing through in one direction, for a while."""
         way = (source, target)
-        self.sim.network.cut.add(way)
-        self.sim.loop.later(seconds, self.sim.network.cut.discard, way)
+        cut = self.sim.network.cut
+        cut[way] = max(cut.get(way, 0), self.sim.loop.time() + seconds)
 
     def node_is_cut_off(self, a: int, b: int) -> None:
         """In one direction, or in both, from all masters."""

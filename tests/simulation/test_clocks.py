@@ -18,15 +18,24 @@ from ledger.events import Recorded
 from ledger.testing.evidence import FULL, Evidence
 
 from .history import steps_of, tell
-from .steps import YEAR_S
+from .steps import YEAR_S, Step
 
 SEEDS = range(100, 180 if FULL else 104)
 YEAR_US = int(YEAR_S) * 1_000_000
 A_TIME = 10**15
 """Whatever is larger is a moment in microseconds since 1970."""
 
-BY_THE_CLOCK = {"at", "held_us", "now", "placed_at", "started_at", "submitted_at", "silent_since"}
-"""Fields that are moments, or last from one to another, by the log's clock."""
+BY_THE_CLOCK = {
+    "at",
+    "held_us",
+    "ran_us",
+    "now",
+    "placed_at",
+    "started_at",
+    "submitted_at",
+    "silent_since",
+}
+"""Fields that are moments, or last from one to another, or at most so long, by the log's clock."""
 
 
 def moved(value: Any, by: int) -> Any:
@@ -70,7 +79,8 @@ def test_a_year_more_or_less_on_every_wall_clock_changes_nothing(years: int) -> 
 def test_wall_clocks_that_are_set_meanwhile_change_nothing(evidence: Evidence) -> None:
     """But keys: these last for seven days of the log's time, so nobody repeats one here."""
     for seed in SEEDS:
-        steps = tuple(step for step in steps_of(seed) if step.rule != "resubmit")
+        first = Step("clock_is_set_then_an_outage", seed, seed // 2, seed // 4)
+        steps = (first, *(step for step in steps_of(seed) if step.rule != "resubmit"))
         stepped = tell(seed, steps, trusting=True)
         still = tell(seed, steps, year_s=0, trusting=True)
         assert stepped.ran == still.ran, f"I28: seed {seed}"

@@ -30,6 +30,7 @@ COMPOUNDS = (
     "end in flight while the lease runs out",
     "end told again while the next attempt runs",
     "takeover while a start is in flight",
+    "clock set, then an outage",
     "a zombie acts",
     "an old reply comes again",
     "restart during a rebuild",

@@ -26,6 +26,7 @@ from ledger.testing.simulation.witness import Violation, demand
 from oracles.law import KEY_LIFETIME_US, Law
 
 SETTLES_IN_S = 60
+NOTICED_IN_S = 4
 EFFECTS: dict[type, tuple[type, ...]] = {
     Cancel: (JobCancelRequested, JobEnded),
     Requeue: (JobRequeued,),
@@ -87,6 +88,7 @@ class Watched:
             if cluster.position == self.state.position and not core.master.failed:
                 demand(to_bytes(cluster) == to_bytes(self.state), "I13: a master forgets")
         self._answers_hold()
+        self._silence_is_noticed()
 
     def _news(self, log: MemoryLog) -> Iterator[Recorded]:
         try:
@@ -107,6 +109,17 @@ class Watched:
             if e.cause in ("exit", "time_limit"):
                 ran = any((x.job, x.attempt) == (e.job, e.attempt) for x in witness.lines)
                 demand(ran, f"I6: {e} and it never ran")
+
+    def _silence_is_noticed(self) -> None:
+        """Whoever reigns counts the lease of every node, also of those that he never heard."""
+        master = self.sim.reigning()
+        if master is None or master.process is None:
+            return
+        listens_since = max(master.reigns_since, master.process.runs_since)
+        for node in self.state.nodes.values():
+            silent_s = self.sim.loop.time() - max(master.heard.get(node.name, 0), listens_since)
+            late = silent_s > self.state.policy.job_lease_s + NOTICED_IN_S
+            demand(not late or node.health == "down", f"I25: {node.name} is silent: {silent_s} s")
 
     def _forget_keys(self) -> None:
         """Whoever repeats one now may be given another answer."""

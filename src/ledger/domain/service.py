@@ -182,7 +182,10 @@ def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
 
 
 def evolve_started(c: Cluster, r: Recorded, e: MasterStarted) -> None:
-    """A master reigns."""
+    """A master reigns. The log's clock may have been put forward since the last commit, by as much
+    as an operator believes; agents count their leases by clocks of their own."""
+    if c.lease_until > c.at:
+        c.lease_until = r.at + (c.lease_until - c.at)
     c.started_at, c.clean_stop, c.incarnation = r.at, False, e.incarnation
 
 

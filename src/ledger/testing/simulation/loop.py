@@ -20,12 +20,14 @@ FIRST_MOMENT = 1_000.0
 
 
 class Process:
-    """Something that can be stopped, continued and killed as a whole."""
+    """Something that can be stopped, continued and killed as a whole. `runs_since`: when it was
+    begun, or last continued."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive, self.stopped = True, False
         self.held: list[asyncio.Handle] = []
+        self.runs_since = 0.0
 
     @property
     def runs(self) -> bool:
@@ -88,6 +90,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Begin a process, or a new task of one."""
         if process not in self._processes:
             self._processes.append(process)
+            process.runs_since = self._now
         context = contextvars.copy_context()
         context.run(_process.set, process)
         return self.create_task(main, context=context)
@@ -104,7 +107,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def continue_process(self, process: Process) -> None:
         """SIGCONT: what waited goes on, in its order."""
-        process.stopped = False
+        process.stopped, process.runs_since = False, self._now
         if process.alive:
             held, process.held = process.held, []
             self._ready.extend((process, handle) for handle in held)

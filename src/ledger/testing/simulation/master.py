@@ -101,7 +101,7 @@ class Lead:
 
 class MasterMachine:
     """`checkpoints`: a folder. `deluded`: it believes for ever that it leads. `trusting`: it is
-    always started with `--accept-clock`."""
+    always started with `--accept-clock`. `heard`: when each machine called it last."""
 
     def __init__(
         self, name: str, loop: SimulatedLoop, network: Network, row: Row, checkpoints: Path
@@ -115,9 +115,11 @@ class MasterMachine:
         self.deluded = False
         self._told_to_stop = asyncio.Event()
         self._starts = 0
+        self.reigns_since = 0.0
         self.deaths: list[str] = []
         self.suspected = 0
         self.refused: Counter[str] = Counter()
+        self.heard: dict[str, float] = {}
 
     @property
     def reigns(self) -> bool:
@@ -194,6 +196,7 @@ class MasterMachine:
         renewing = asyncio.ensure_future(lead.renew())
         workers = await core.begin(accept_clock=accept)
         self.core, self.accept_clock = core, False
+        self.reigns_since = self.loop.time()
         stopping = asyncio.ensure_future(self._told_to_stop.wait())
         await asyncio.wait([renewing, stopping, *workers], return_when=asyncio.FIRST_COMPLETED)
         if renewing.done():
@@ -215,6 +218,7 @@ class MasterMachine:
     async def serve(self, source: str, what: Any) -> Answer:
         """A sync of an agent, or commands of a subject; the status tells how it went."""
         core = self.core
+        self.heard[source] = self.loop.time()
         if core is None:
             return 503, b'{"code": "not_ready", "detail": "no master reigns here"}'
         try:

@@ -23,19 +23,23 @@ class Server(Protocol):
 
 
 class Network:
-    """`cut` are the directions in which nothing gets through; `slow` how long a message may take,
-    in seconds, where that is long. `doubled`: the share of requests that arrive twice."""
+    """`cut` are the directions in which nothing gets through, until when; `slow` how long a message
+    may take, in seconds, where that is long. `doubled`: the share of requests that arrive twice."""
 
     def __init__(self, loop: SimulatedLoop, rng: Random) -> None:
         self._loop, self._rng = loop, rng
-        self.cut: set[tuple[str, str]] = set()
+        self.cut: dict[tuple[str, str], float] = {}
         self.slow: dict[tuple[str, str], float] = {}
         self.doubled = 0.0
         self.sent = self.lost = 0
 
     def connected(self, source: str, target: str) -> bool:
         """Do messages get through, both ways?"""
-        return not {(source, target), (target, source)} & self.cut
+        return not (self.is_cut((source, target)) or self.is_cut((target, source)))
+
+    def is_cut(self, way: tuple[str, str]) -> bool:
+        """Does nothing get through in this direction now?"""
+        return self.cut.get(way, 0) > self._loop.time()
 
     async def call(self, source: str, server: Server, what: Any) -> Answer:
         """Ask a server; no answer at all if a message is lost: have a limit to your patience.
@@ -77,13 +81,13 @@ class Network:
         self.sent += 1
 
         def arrive() -> None:
-            if way in self.cut:
+            if self.is_cut(way):
                 self.lost += 1
             else:
                 deliver(*args)
 
         longest = self.slow.get(way, 0.003)
-        if way in self.cut:
+        if self.is_cut(way):
             self.lost += 1
         else:
             self._loop.later(self._rng.uniform(0.0005, longest), arrive)
