@@ -4,7 +4,7 @@ what it really did, by what the log, the witness and the clients show afterwards
 from collections import Counter
 from typing import Any
 
-from ledger.commands import Requeue
+from ledger.commands import Change, Requeue, SetPolicy
 from ledger.domain.state import Cluster
 from ledger.events import AttemptEnded, AttemptPlaced, NodeStateChanged, StaleReported
 from ledger.testing.simulation import OPERATOR, Simulation
@@ -64,11 +64,15 @@ class Compounds(Steps):
         ]
         return found[a % len(found)] if found else None
 
-    def work(self, a: int, b: int, restartable: bool) -> NodeMachine | None:
-        """The same, once some more work was asked for and room was made for it."""
+    def work_is_over(self) -> None:
+        """Every command ends."""
         for node in self.sim.nodes:
             if (command := node.running()) is not None:
                 command.exit(0)
+
+    def work(self, a: int, b: int, restartable: bool) -> NodeMachine | None:
+        """The same, once some more work was asked for and room was made for it."""
+        self.work_is_over()
         self.submit(a, b, restartable=restartable, name="", nodes=1, time_limit_s=3600, held=False)
         self.wait(1.0)
         return self.busy(a, restartable)
@@ -122,6 +126,46 @@ class Compounds(Steps):
             before = self.fired[OUTAGE]
             self.outage_then_placed_elsewhere(a, b // 2)
             self.fired["clock set, then an outage"] += self.fired[OUTAGE] - before
+
+    def leases_change_while_a_node_is_silent(self, a: int, b: int) -> None:
+        """It holds a longer lease than the policy now gives; or its command, which it will not
+        kill, may begin again by now, and it does not know."""
+        if not self.ready():
+            return
+        node = self.work(a, b, restartable=b % 2 == 0)
+        if b % 2 == 0:
+            self.sim.ask(OPERATOR, SetPolicy(job_lease_s=2 * LEASE_S))
+            self.wait(LEASE_S)
+        command = node and node.running()
+        if node is None or command is None:
+            return
+        self.isolate(node, OUTAGE_S + LEASE_S)
+        self.sim.ask(OPERATOR, Change(job=command.line.job, restartable=True))
+        self.sim.ask(OPERATOR, SetPolicy(job_lease_s=LEASE_S))
+        for _ in range(OUTAGE_S):
+            self.make_room(node)
+            self.wait(1)
+        self.fired["leases change while a node is silent"] += (
+            self.state.policy.job_lease_s == LEASE_S
+            and self.state.nodes[node.name].health == "down"
+        )
+
+    def power_fails_as_a_command_begins(self, a: int, b: int) -> None:
+        """What is on no disk by then was never so."""
+        if not self.ready():
+            return
+        self.work_is_over()
+        self.wait(0.5)
+        self.submit(a, b, name="", nodes=1, held=False)
+        for _ in range(100):
+            self.sim.advance(0.005)
+            node = next((n for n in self.sim.nodes if n.running()), None)
+            if node is not None:
+                node.switch_off(in_order=False)
+                self.sim.loop.later(0.5, self.switch_on, node)
+                self.fired["power fails as a command begins"] += 1
+                break
+        self.wait(2)
 
     # ── the reply is lost, and the request repeated on the other master ──
 

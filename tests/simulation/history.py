@@ -48,6 +48,8 @@ WEIGHTS = {
     "end_in_flight_while_the_lease_runs_out": 2,
     "takeover_while_a_start_is_in_flight": 2,
     "clock_is_set_then_an_outage": 1,
+    "leases_change_while_a_node_is_silent": 1,
+    "power_fails_as_a_command_begins": 1,
     "a_zombie_acts": 2,
     "end_told_again_while_the_next_attempt_runs": 1,
     "an_old_reply_comes_again": 1,

@@ -31,6 +31,8 @@ COMPOUNDS = (
     "end told again while the next attempt runs",
     "takeover while a start is in flight",
     "clock set, then an outage",
+    "leases change while a node is silent",
+    "power fails as a command begins",
     "a zombie acts",
     "an old reply comes again",
     "restart during a rebuild",

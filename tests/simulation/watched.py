@@ -25,6 +25,8 @@ from ledger.testing.simulation.master import Acknowledged
 from ledger.testing.simulation.witness import Violation, demand
 from oracles.law import KEY_LIFETIME_US, Law
 
+from .reasons import check_reasons
+
 SETTLES_IN_S = 60
 NOTICED_IN_S = 4
 EFFECTS: dict[type, tuple[type, ...]] = {
@@ -74,6 +76,8 @@ class Watched:
             evolve(self.state, r)
             self.events.append(r)
             self._compare_with_the_witness(r)
+        if self._read != head.position:
+            check_reasons(self.state)
         self._read = head.position
         for line in self.sim.witness.lines[self._seen :]:
             once = line.job not in self.began or line.job in self.again

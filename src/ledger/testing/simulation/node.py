@@ -278,6 +278,7 @@ class NodeMachine:
         seconds, code = self._lifetime(order)
         if seconds is not None:
             self.loop.later(seconds, command.exit, code)
+        await asyncio.sleep(self.rng.uniform(0.001, 0.02))  # it runs before its agent knows
         return command
 
     async def clear(self) -> int:
