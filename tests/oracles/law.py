@@ -16,6 +16,7 @@ from ledger.events import (
     LogRestored,
     MasterStarted,
     NodeStateChanged,
+    PolicySet,
     Recorded,
 )
 
@@ -43,6 +44,8 @@ class Law:
         self.states: dict[str, str] = {}
         self.epochs: dict[int, str] = {}
         self.highest_job = 0
+        self.changes: dict[str, NodeStateChanged] = {}
+        self.policy: PolicySet | None = None
 
     def take(self, r: Recorded) -> None:
         """One more event."""
@@ -64,7 +67,9 @@ class Law:
             case JobEvent() as e:
                 self._about_a_job(e)
             case NodeStateChanged() as e:
-                self.states[e.node] = e.to
+                self.states[e.node], self.changes[e.node] = e.to, e
+            case PolicySet() as e:
+                self.policy = e
             case LogRestored() as e:
                 assert r.incarnation != e.origin_incarnation, "I27: the same incarnation"
                 assert e.first_job > self.highest_job, "I27: a number might be given again"
@@ -121,6 +126,8 @@ class Law:
         assert self._is_open(e.job, e.attempt), f"I6: {e} of no open attempt"
         placed = self.open.pop(e.job)
         assert (e.nodes, e.placed_at) == (placed.nodes, placed.placed_at), f"I3: {e}, {placed}"
+        if e.cause == "node_lost":
+            self._lost(r, e, placed)
         assert 0 <= e.ran_us <= e.held_us == r.at - e.placed_at, f"I19: {e}"
         assert (e.started_at > 0) == (e.job in self.started), f"I3: {e}"
         assert (e.next == "final") == (e.state != "pending"), f"I6: {e}"
@@ -134,6 +141,17 @@ class Law:
             self.held.add(e.job)
         if e.next == "final":
             self._end(e.job, e.state)
+
+    def _lost(self, r: Recorded, e: AttemptEnded, placed: AttemptPlaced) -> None:
+        """E16: what may not begin again is given up late, unless its node was declared dead."""
+        change, policy = self.changes[e.nodes[0]], self.policy
+        assert change.silent_since, f"F2: {e} of a node that is not silent"
+        assert policy is not None
+        if change.cause != "declared_dead":
+            wait_s = policy.job_lease_s + policy.lease_margin_s
+            if not placed.restartable:
+                wait_s = max(wait_s, policy.lost_after_s)
+            assert r.at - change.silent_since >= wait_s * 1_000_000, f"F2: {e} is too early"
 
     def _end(self, job: int, state: str) -> None:
         assert job in self.attempts, f"I6: job {job} ends and never was"
