@@ -106,11 +106,17 @@ def test_the_log_and_what_was_last_written(world: Live) -> None:
 
 def test_projections_keys_timers_and_memory(world: Live) -> None:
     rows = until(
-        lambda: (r := part(world, "projections")["rows"]) and not r[0]["lag_events"] and r, "caught"
+        lambda: (
+            (r := part(world, "projections")["rows"])
+            and not any(row["lag_events"] for row in r)
+            and r
+        ),
+        "caught",
     )
     assert {row["projection"]: row["state"] for row in rows} == {
         "jobs": "up to date",
         "outage_impact": "up to date",
+        "usage": "up to date",
     }
     alice = world.user("alice")
     body = {"argv": ["x"], "pool": "still"}

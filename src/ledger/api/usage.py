@@ -36,7 +36,7 @@ async def usage(
     Without `since` and `until` all there is. Exact where these are whole quarters of an hour.
     """
     who.demand("usage.see")
-    groups = by.split(",")
+    groups, midnight = by.split(","), _zone(zone)
     span = await history.ask(who, "usage", "span")
     first, last = history.micros(since), history.micros(until)
     if span is not None:
@@ -44,11 +44,11 @@ async def usage(
         last = last or max(first + 1, min(span[1], who.running.master.now()))
     if span is None or first >= last:
         return _answer(who, first, last, zone, [])
-    edges = list(_midnights(first, last, _zone(zone))) if "day" in groups else [first, last]
+    edges = list(_midnights(first, last, midnight)) if "day" in groups else [first, last]
     rows = await history.ask(
         who, "usage", "usage", edges=edges, by=groups, user=user, account=account, pool=pool
     )
-    days = [show.at(edge).astimezone(_zone(zone)).date() for edge in edges]
+    days = [show.at(edge).astimezone(midnight).date() for edge in edges]
     told = [_row(row, days[row.period] if "day" in groups else None) for row in rows]
     return _answer(who, first, last, zone, told)
 
