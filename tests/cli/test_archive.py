@@ -4,9 +4,11 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from .conftest import Call
 
@@ -18,6 +20,14 @@ ROWS = """
 3|bob|hep|main|2026-01-02T08:00:00|Unknown|2026-01-02T09:00:00|CANCELLED by 7|1|0|None assigned|d
 1.batch|||||2026-01-01T22:00:00|2026-01-02T01:00:00|COMPLETED|1|4|n1|batch
 """
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """Let what a command makes of this process's log lines end with the test."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
