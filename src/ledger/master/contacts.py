@@ -50,6 +50,7 @@ class Heard:
 
     last: int
     boot_id: str = ""
+    former: set[str] = field(default_factory=set)
     sent_ns: int = 0
     said: SyncRequest | None = None
     answered: int = 0
@@ -166,6 +167,10 @@ class Contacts:
         heard = self._heard.setdefault(node, Heard(self._began))
         if heard.boot_id == sync.boot_id and sync.sent_ns <= heard.sent_ns:
             raise StaleSync("A later call of this agent was taken before this one.")
+        if sync.boot_id in heard.former:
+            raise StaleSync("The machine was started anew since this call was sent.")
+        if heard.boot_id not in ("", sync.boot_id):
+            heard.former.add(heard.boot_id)
         heard.boot_id, heard.sent_ns, heard.said = sync.boot_id, sync.sent_ns, sync
         heard.last = self._master.now()
         held = frozenset((h.job, h.attempt) for h in sync.has if h.phase == "held")
