@@ -10,8 +10,8 @@ import httpx2
 import pytest
 
 from ledger.api.board import BoardSettings, telling
-from ledger.api.server import BadListener
 from ledger.commands import Subject
+from ledger.domain.errors import BadListener
 from ledger.domain.permissions import may
 from ledger.follow import Doing
 from ledger.projection.discover import discover

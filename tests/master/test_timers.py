@@ -24,10 +24,11 @@ from ledger.commands import (
     Subject,
     Submit,
 )
+from ledger.domain.errors import ClockSuspect
 from ledger.domain.state import Cluster
 from ledger.events import Decision, DemandRefused, JobSpec
 from ledger.master import timers
-from ledger.master.clock import MAX_BEHIND_US, MAX_GAP_US, Clock, ClockSuspect
+from ledger.master.clock import MAX_BEHIND_US, MAX_GAP_US, Clock
 from ledger.master.timers import REFUSED_A_MINUTE, Demand, Planner, RefusedDemand
 
 from .memory_log import NODES, Bench, begun, ended, run, turns, user

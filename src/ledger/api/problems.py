@@ -9,9 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from ledger.domain.errors import (
+    Crash,
     Malformed,
+    MethodNotAllowed,
     NotJson,
-    NotNow,
     Refusal,
     Unauthenticated,
     Unknown,
@@ -75,13 +76,6 @@ def _methods(request: Request) -> list[str]:
     ]
 
 
-class MethodNotAllowed(Refusal):
-    """The route exists, with other methods."""
-
-    code, status = "method_not_allowed", 405
-    hint = "docs/reference/http.md lists the routes and their methods."
-
-
 def install(app: FastAPI) -> None:
     """Make every failure of `app` a problem."""
 
@@ -111,13 +105,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, on_refusal)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-
-
-class Crash(NotNow):
-    """An unexpected failure of ours."""
-
-    code, status = "internal", 500
-    hint = "Report it to the operators with the request id."
 
 
 def crash() -> Crash:

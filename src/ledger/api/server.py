@@ -15,7 +15,7 @@ import uvicorn
 from ledger.api.app import application
 from ledger.api.connection import Connection
 from ledger.api.envelope import Envelope
-from ledger.domain.errors import Refusal
+from ledger.domain.errors import BadListener
 from ledger.master.main import MasterSettings, run_master
 from ledger.master.service import Service
 from ledger.settings import SOCKET
@@ -23,13 +23,6 @@ from ledger.settings import SOCKET
 logger = structlog.get_logger("http")
 
 GRACE_S = 5
-
-
-class BadListener(Refusal):
-    """An address that can't, or must not, be listened on."""
-
-    code, status = "bad_listener", 422
-    hint = "Write HOST:PORT, such as 127.0.0.1:8400."
 
 
 class _Server(uvicorn.Server):

@@ -97,6 +97,20 @@ class TooOld(Malformed):
     hint = "Install the release of jobledger that the master runs, or a later one."
 
 
+class MethodNotAllowed(Malformed):
+    """The route exists, with other methods."""
+
+    code, status = "method_not_allowed", 405
+    hint = "docs/reference/http.md lists the routes and their methods."
+
+
+class BadListener(Malformed):
+    """An address that can't, or must not, be listened on."""
+
+    code, status = "bad_listener", 422
+    hint = "Write HOST:PORT, such as 127.0.0.1:8400."
+
+
 class Unauthenticated(Refusal):
     """No credential, or none that we know."""
 
@@ -168,6 +182,13 @@ class ReadOnly(Conflict):
 
     code, status = "read_only", 409
     hint = "Ask a running service; an archive can only be asked what was."
+
+
+class ClockSuspect(Conflict):
+    """The machine's clock and the log's last time don't fit together."""
+
+    code, status = "clock_suspect", 409
+    hint = "Check the machine's clock; if it is right, start once with --accept-clock."
 
 
 class KeyReused(Conflict):
@@ -280,6 +301,13 @@ class NotNow(Refusal):
 
     code, status = "not_ready", 503
     hint = "The master is starting or stopping; repeat the request under the same key."
+
+
+class Crash(NotNow):
+    """An unexpected failure of ours."""
+
+    code, status = "internal", 500
+    hint = "Report it to the operators with the request id."
 
 
 class OutcomeUnknown(NotNow):

@@ -7,7 +7,7 @@ is noticed against the last commit, and needs `--accept-clock`.
 import time
 from collections.abc import Callable
 
-from ledger.domain.errors import Refusal
+from ledger.domain.errors import ClockSuspect
 
 MAX_GAP_US = 7 * 86_400 * 1_000_000
 """A start this long after the last commit is believed only when it is confirmed."""
@@ -16,13 +16,6 @@ MAX_GAP_US = 7 * 86_400 * 1_000_000
 MAX_BEHIND_US = 10 * 1_000_000
 """A clock that was set back this little since the last commit needs no confirmation: the log's
 clock goes on from that commit."""
-
-
-class ClockSuspect(Refusal):
-    """The machine's clock and the log's last time don't fit together."""
-
-    code, status = "clock_suspect", 409
-    hint = "Check the machine's clock; if it is right, start once with --accept-clock."
 
 
 class Clock:

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from ledger.commands import Command, Subject
-from ledger.domain.errors import Refusal
+from ledger.domain.errors import ClockSuspect, Refusal
 from ledger.domain.state import Cluster
 from ledger.events import Via
-from ledger.master.clock import Clock, ClockSuspect
+from ledger.master.clock import Clock
 from ledger.master.core import Core
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints, recover
