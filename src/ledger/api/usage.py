@@ -37,8 +37,8 @@ async def usage(
     """
     who.demand("usage.see")
     groups, midnight = by.split(","), _zone(zone)
-    span = await history.ask(who, "usage", "span")
     first, last = history.micros(since), history.micros(until)
+    span = await history.ask(who, "usage", "span")
     if span is not None:
         first = first or span[0]
         last = last or max(first + 1, min(span[1], who.running.master.now()))
