@@ -254,7 +254,8 @@ def _current(c: Cluster, job_id: int, attempt: int) -> Job | None:
 def _stale(
     c: Cluster, job: int, attempt: int, node: str, what: str, report: StaleReported | None = None
 ) -> list[Event]:
-    if not c.exists(job) or (job, attempt, node) in c.settled:
+    # A number that a restored log left out may be a job's of the lost range: it is on record then.
+    if not 0 < job < c.next_job or (job, attempt, node) in c.settled:
         return []
     return [report or StaleReported(job=job, attempt=attempt, node=node, report=what)]
 
