@@ -48,6 +48,7 @@ class Watched:
         self.sim = sim
         self.void: set[int] = set()
         self.ages = self._seen = 0
+        self.lease_s, self.lease_since = 0, 0.0
         self.began: set[int] = set()
         self.again: set[int] = set()
         self.begin_again()
@@ -119,10 +120,13 @@ class Watched:
         master = self.sim.reigning()
         if master is None or master.process is None:
             return
+        if self.lease_s != (lease_s := self.state.policy.job_lease_s):
+            self.lease_s, self.lease_since = lease_s, self.sim.loop.time()
         listens_since = max(master.reigns_since, master.process.runs_since)
         for node in self.state.nodes.values():
             silent_s = self.sim.loop.time() - max(master.heard.get(node.name, 0), listens_since)
-            late = silent_s > self.state.policy.job_lease_s + NOTICED_IN_S
+            longer_s = min(silent_s - lease_s, self.sim.loop.time() - self.lease_since)
+            late = longer_s > NOTICED_IN_S
             demand(not late or node.health == "down", f"I25: {node.name} is silent: {silent_s} s")
 
     def _forget_keys(self) -> None:

@@ -6,8 +6,8 @@ from cyclopts import App, Group, Parameter
 
 HELP = """The jobs of a shared cluster, from the queue to their end, every act on record.
 
-JOBLEDGER_URL (unix:DIR/jobledger.sock or http://HOST:PORT) and JOBLEDGER_TOKEN say which service
-is meant and who you are; --url and --data do so for one command.
+JOBLEDGER_URL (unix:DIR/jobledger.sock or http://HOST:PORT) says which service is meant, \
+JOBLEDGER_TOKEN who you are; --url and --data say it for one command.
 """
 
 JOBS = Group.create_ordered("Your jobs")

@@ -43,6 +43,7 @@ def usage(
     """Say what was used, when and by whom, and how much of it came to nothing.
 
     Node time is counted from placement to end, exactly; an attempt over midnight is split there.
+    Processor time is known of imported histories only.
     """
     groups = [word for word in by.replace(" ", "").split(",") if word]
     if unknown := [word for word in groups if word not in GROUPS]:
@@ -83,11 +84,13 @@ def _table(found: "UsageOut", groups: list[str], *, waste: bool) -> None:
     if not found.rows:
         shown.data("Nothing was used.")
         return
+    cpus = any(row.cpu_seconds for row in found.rows)  # kept by imported histories only
     titles = [*(group.upper() for group in groups or ["of"]), "JOBS ENDED", "NODE HOURS"]
-    titles += ["CPU HOURS", *(f"OF THEM {name.upper()}" for name in (WASTE if waste else ()))]
+    titles += ["CPU HOURS"] * cpus
+    titles += [f"OF THEM {name.upper()}" for name in (WASTE if waste else ())]
     rows = []
     for row in found.rows:
-        numbers = [row.node_seconds, row.cpu_seconds, *(_wasted(row) if waste else [])]
+        numbers = [row.node_seconds, *([row.cpu_seconds] * cpus), *(_wasted(row) if waste else [])]
         hours = [f"{number / HOUR_S:,.2f}" for number in numbers]
         rows.append([*_key(row, groups), f"{row.jobs_ended:,}", *hours])
     keys = len(groups) or 1

@@ -182,11 +182,16 @@ def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
 
 
 def evolve_started(c: Cluster, r: Recorded, e: MasterStarted) -> None:
-    """A master reigns. The log's clock may have been put forward since the last commit, by as much
-    as an operator believes; agents count their leases by clocks of their own."""
+    """A master reigns."""
+    _keep_leases(c, r)
+    c.started_at, c.clean_stop, c.incarnation = r.at, False, e.incarnation
+
+
+def _keep_leases(c: Cluster, r: Recorded) -> None:
+    """The log's clock may have been put forward since the last commit, by as much as an operator
+    believes; agents count their leases by clocks of their own."""
     if c.lease_until > c.at:
         c.lease_until = r.at + (c.lease_until - c.at)
-    c.started_at, c.clean_stop, c.incarnation = r.at, False, e.incarnation
 
 
 def evolve_stopped(c: Cluster, r: Recorded, e: MasterStopped) -> None:
@@ -196,6 +201,7 @@ def evolve_stopped(c: Cluster, r: Recorded, e: MasterStopped) -> None:
 
 def evolve_restored(c: Cluster, r: Recorded, e: LogRestored) -> None:
     """The log is another copy now, and counts its jobs from further on."""
+    _keep_leases(c, r)
     c.incarnation = e.incarnation
     c.next_job = max(c.next_job, e.first_job)
 
