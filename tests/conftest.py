@@ -15,6 +15,15 @@ from places import Place, fresh_database, running_server
 ROOT = Path(__file__).parent.parent
 
 
+os.umask(UMASK := os.umask(0))
+
+
+@pytest.fixture(autouse=True)
+def _umask_as_it_was() -> None:
+    """A command that keeps its files private says so for its whole process, which here is ours."""
+    os.umask(UMASK)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real traces and accounting; in CI it is a failure that it is missing."""
