@@ -168,6 +168,18 @@ def test_a_long_absence_of_the_master_is_not_the_silence_of_its_agents() -> None
     assert [e.next for e in ends(story, job)] == ["final"]
 
 
+def test_what_no_master_could_hear_is_no_part_of_a_silence() -> None:
+    story = cluster("n1")
+    policy, job = story.cluster.policy, running(story, "n1", restartable=False)
+    story.silence("n1")
+    story.tick(365 * 86_400)
+    story.restart()
+    story.tick(policy.job_lease_s + policy.lease_margin_s)
+    assert give_up(story, job) == []
+    story.tick(policy.lost_after_s)
+    assert len(give_up(story, job)) == 1
+
+
 def report(story: Story, node: str, job: int, attempt: int = 1, **fields: object) -> object:
     """A node's report of an end, and what it is answered: is it dealt with?"""
     values = {"end": "stopped", "cause": "stopped"} | fields

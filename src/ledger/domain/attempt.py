@@ -148,6 +148,7 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
     Restartable: lease and margin after the last contact, or after this master began, which could
     not hear anybody before. Not restartable, or not so for the whole attempt: `lost_after`, but not
     before a new master has listened for as long; at once if an operator has declared the node dead.
+    Time in which no master reigned, and what a clock was put forward by, is no silence.
     """
     assert job.attempt is not None
     leader = c.nodes.get(job.attempt.nodes[0])
@@ -162,7 +163,8 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
         return killed
     if leader.cause == "declared_dead":
         return leader.since
-    return max(killed, leader.silent_since + p.lost_after_s * 1_000_000)
+    unheard_since = leader.silent_since + c.absent_us - leader.absent_us
+    return max(killed, unheard_since + p.lost_after_s * 1_000_000)
 
 
 def lose(c: Cluster, ask: Ask, job: Job, cause: str, lost: tuple[str, ...]) -> list[Event]:

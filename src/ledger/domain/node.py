@@ -351,7 +351,7 @@ def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
         return
     if e.to == "down":
         node.health = "down"
-        node.silent_since = e.silent_since
+        node.silent_since, node.absent_us = e.silent_since, c.absent_us
         if e.cause in ("declared_dead", "drained"):
             node.drain = True
     else:

@@ -189,7 +189,9 @@ def evolve_started(c: Cluster, r: Recorded, e: MasterStarted) -> None:
 
 def _keep_leases(c: Cluster, r: Recorded) -> None:
     """The log's clock may have been put forward since the last commit, by as much as an operator
-    believes; agents count their leases by clocks of their own."""
+    believes; agents count their leases by clocks of their own, and nobody could hear them."""
+    if c.at:
+        c.absent_us += r.at - c.at
     if c.lease_until > c.at:
         c.lease_until = r.at + (c.lease_until - c.at)
 

@@ -12,7 +12,7 @@ from ledger.domain.job import queue
 from ledger.domain.state import Cluster, Job, Key, Node, Policy, Token
 from ledger.events import JobSpec
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Raised whenever the state's shape or meaning changes: older checkpoints are then ignored."""
 
 
@@ -35,6 +35,7 @@ class Snapshot(msgspec.Struct, array_like=True):
     tokens: list[tuple[str, Token]]
     settled: list[tuple[tuple[int, int, str], int]]
     lease_until: int
+    absent_us: int
 
 
 _NO_SPEC = JobSpec()
@@ -68,6 +69,7 @@ def to_bytes(c: Cluster) -> bytes:
             tokens=sorted(c.tokens.items()),
             settled=sorted(c.settled.items(), key=lambda item: (item[1], item[0])),
             lease_until=c.lease_until,
+            absent_us=c.absent_us,
         )
     )
 
@@ -81,6 +83,7 @@ def from_bytes(data: bytes) -> Cluster:
         epoch=s.epoch,
         started_at=s.started_at,
         lease_until=s.lease_until,
+        absent_us=s.absent_us,
         incarnation=s.incarnation,
         clean_stop=s.clean_stop,
         next_job=s.next_job,

@@ -130,6 +130,7 @@ class Node:
     """A machine. `health`: ok, checking (not yet reported empty) or down; `drain`: no new jobs.
 
     `former` are the spools of its earlier agents, latest last: what these say now is late.
+    `absent_us` is the cluster's as it was when the node fell silent.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Node:
     cause: str = "enrolled"
     reason: str = ""
     silent_since: int = 0
+    absent_us: int = 0
     attempts: set[tuple[int, int]] = field(default_factory=set)
 
     @property
@@ -210,6 +212,7 @@ class Cluster:
     `idle_keys` and `settled` are ordered by age: a plain dict is slow to find its first once many
     are gone.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
+    `absent_us`: how much of the log's time no master reigned, or its clock was put forward by.
     """
 
     position: int = 0
@@ -217,6 +220,7 @@ class Cluster:
     epoch: int = 0
     started_at: int = 0
     lease_until: int = 0
+    absent_us: int = 0
     incarnation: str = ""
     clean_stop: bool = True
     next_job: int = 1
