@@ -16,6 +16,7 @@ import pytest
 FULL = os.environ.get("JOBLEDGER_FULL") == "1"
 FIGURES = pytest.StashKey[dict[str, str]]()
 
+COMMIT = pytest.StashKey[str]()
 Evidence = Callable[[str, str], None]
 
 
@@ -29,6 +30,12 @@ def full() -> bool:
 def evidence(pytestconfig: pytest.Config) -> Evidence:
     """Note a figure: `evidence("kill points, SQLite", "100 of 100 fired, 0 lost")`."""
     return pytestconfig.stash.setdefault(FIGURES, {}).__setitem__
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Note what is measured, before the run writes what it found."""
+    if FULL:
+        config.stash[COMMIT] = commit(config.rootpath)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,7 +59,7 @@ def pytest_terminal_summary(
     if FULL:
         path = config.rootpath / "docs" / "explanation" / "evidence.md"
         date = datetime.now(UTC).date().isoformat()
-        path.write_text(renewed(path.read_text(), figures, date, commit(config.rootpath)))
+        path.write_text(renewed(path.read_text(), figures, date, config.stash[COMMIT]))
 
 
 def renewed(page: str, figures: dict[str, str], date: str, commit: str) -> str:

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ledger.testing.evidence import FULL, commit
+from ledger.testing.evidence import COMMIT, FULL
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = "docs/reference/faults.md"
 OUTCOMES = "tests/faults.json"
 MARK = "pytest.mark.fault"
 MARKED = pytest.StashKey[dict[str, set[str]]]()
-COMMIT = pytest.StashKey[str]()
 
 Outcomes = dict[str, dict[str, Any]]
 """By test: how often it passed, failed or was skipped, and the date and commit of that."""
@@ -149,8 +148,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if unknown := sorted({name for ids in found.values() for name in ids} - set(registry())):
         raise pytest.UsageError(f"not in tests/faults.toml: {', '.join(unknown)}")
-    if FULL:
-        config.stash[COMMIT] = commit(config.rootpath)  # before the run writes what it found
 
 
 def test_of(nodeid: str) -> str:
