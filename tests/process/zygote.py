@@ -90,6 +90,7 @@ def main() -> None:
                 asked["start"], asked["env"], asked["stderr"], asked["within"], held=asked["held"]
             )
             running.add(pid)
+            ended.pop(pid, None)  # the number may have been another's before
             answer: dict[str, int | None] = {"pid": pid}
         else:
             pid = asked["ask"]
