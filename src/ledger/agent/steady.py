@@ -45,10 +45,6 @@ class SteadyTransport:
             refuse(status, answer, request_id)
         return decode(answer, SyncReply)
 
-    async def upload(self, job: int, attempt: int, offset: int, data: bytes) -> None:
-        """Simulated jobs write nothing."""
-        raise NotImplementedError
-
     async def close(self) -> None:
         """Let the connection go."""
         if self._streams is not None:

@@ -40,13 +40,10 @@ class Rejected(Exception):
 
 
 class Transport(Protocol):
-    """What an agent needs of the network."""
+    """What an agent needs of the network, but for its jobs' output, which not every one keeps."""
 
     async def sync(self, request: SyncRequest) -> SyncReply:
         """One call of the protocol; Unreachable or Rejected."""
-
-    async def upload(self, job: int, attempt: int, offset: int, data: bytes) -> None:
-        """Store a piece of an attempt's output; again is harmless. Unreachable or Rejected."""
 
     async def close(self) -> None:
         """Let the connections go."""

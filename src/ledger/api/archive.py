@@ -19,7 +19,7 @@ from ledger.master.core import Core
 from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints, Recovered, is_archive
-from ledger.master.service import Running, Service
+from ledger.master.service import Service
 from ledger.projection.discover import discover
 from ledger.projection.follower import Follower
 from ledger.projection.model import Projection
@@ -103,17 +103,5 @@ def _service(private: Path, data: Path, projections: dict[str, Projection]) -> S
     core = Core(
         log, recovered, lambda: now, lambda: cluster, lambda reason: None, reader, lambda: True
     )
-    running = Running(
-        core.master,
-        core.contacts,
-        core.texts,
-        core.planner,
-        core.refused,
-        reader,
-        history,
-        Outputs(private / "output"),
-        core.bells,
-        recovered.report(),
-        Checkpoints(private),
-    )
+    running = core.running(history, Outputs(private / "output"), Checkpoints(private))
     return Service(private, None, frozenset({os.getuid()}), running, archive=True)

@@ -11,11 +11,13 @@ from ledger.domain.errors import Refusal
 from ledger.domain.state import Cluster
 from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
+from ledger.master.outputs import Outputs
 from ledger.master.reader import LogReader
-from ledger.master.recovery import Recovered
-from ledger.master.service import Bells
+from ledger.master.recovery import Checkpoints, Recovered
+from ledger.master.service import Bells, Running
 from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand, Ticker
+from ledger.projection.reader import Reader
 from ledger.store.log import Log
 
 
@@ -33,7 +35,7 @@ class Core:
         reader: LogReader,
         fresh: Callable[[], bool],
     ) -> None:
-        self._recovered = recovered
+        self._recovered, self._reader = recovered, reader
         self.master = Master(log, recovered.cluster, now, refold, die)
         self.texts = Texts(reader)
         self.contacts = Contacts(self.master, self.texts, fresh, reader)
@@ -43,6 +45,22 @@ class Core:
         self.master.listen(self.bells.heard)
         self.master.listen(self.contacts.heard)
         self._ticker = Ticker(self.master, self.contacts, self.planner, self.refused)
+
+    def running(self, history: Reader, outputs: Outputs, checkpoints: Checkpoints) -> Running:
+        """These parts as the API sees them, with what it needs beside them."""
+        return Running(
+            self.master,
+            self.contacts,
+            self.texts,
+            self.planner,
+            self.refused,
+            self._reader,
+            history,
+            outputs,
+            self.bells,
+            self._recovered.report(),
+            checkpoints,
+        )
 
     async def begin(
         self, *, accept_clock: bool = False, job_lease_s: int | None = None

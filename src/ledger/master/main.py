@@ -186,7 +186,6 @@ class Reign:
         workers = await core.begin(
             accept_clock=self._settings.accept_clock, job_lease_s=self._settings.job_lease_s
         )
-        report = recovered.report()
         outputs = Outputs(self._settings.data / "output")
         found = discover()
         service.warnings += recovered.set_aside
@@ -197,26 +196,14 @@ class Reign:
                 "what was acknowledged there is lost; see docs/runbooks/log-behind.md"
             )
         history = Reader(found.projections, self._settings.data, self._settings.database_url)
-        running = Running(
-            core.master,
-            core.contacts,
-            core.texts,
-            core.planner,
-            core.refused,
-            reader,
-            history,
-            outputs,
-            core.bells,
-            report,
-            self._checkpoints,
-        )
+        running = core.running(history, outputs, self._checkpoints)
         workers.append(asyncio.ensure_future(self._keep_house(running)))
         _spare_garbage_collector(everything=True)
         service.running = running
-        self._say(_sentence(report, core.master.epoch))
+        self._say(_sentence(running.recovery, core.master.epoch))
         for warning in service.warnings:
             self._say(f"Warning: {warning}.")
-        logger.info("this master reigns", epoch=core.master.epoch, **report)
+        logger.info("this master reigns", epoch=core.master.epoch, **running.recovery)
         return core, workers
 
     def _refold(self) -> Cluster:

@@ -341,9 +341,5 @@ class NodeMachine:
         """The last replies of the reigns that are over, as far as this disk was there then."""
         return list(self.disk.reigns.values())[:-1]
 
-    async def upload(self, job: int, attempt: int, offset: int, data: bytes) -> None:
-        """Simulated commands write nothing."""
-        raise NotImplementedError
-
     async def close(self) -> None:
         """There is no connection to let go."""
