@@ -45,20 +45,29 @@ def parts(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Measu
         yield running.measure(places, turns=3, jobs=jobs, ended=ended)
 
 
-def main() -> None:
-    """Measure what was asked for, telling of each figure as it comes."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What was asked for; no row named means all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], default=list(ROWS))
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--small", action="store_true", help="smaller sizes, fewer turns")
     parser.add_argument("--database", choices=["sqlite", "postgres"], help="only this one")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
-    asked = parser.parse_args()
+    asked = parser.parse_args(words)
+    if unknown := [row for row in asked.rows if row not in ROWS]:
+        parser.error(f"there is no row {unknown[0]}: the rows are {', '.join(ROWS)}")
+    asked.rows = asked.rows or list(ROWS)
+    return asked
+
+
+def main() -> None:
+    """Measure what was asked for, telling of each figure as it comes."""
+    asked = arguments()
     places = Places((asked.database,) if asked.database else ("sqlite", "postgres"))
     found: list[Figure] = []
     grown: list[Growth] = []
     broken = 0
     try:
-        for part in parts(places, asked.rows or list(ROWS), small=asked.small):
+        for part in parts(places, asked.rows, small=asked.small):
             try:
                 for one in part:
                     print("  ".join(cell for cell in one.cells() if cell), flush=True)
