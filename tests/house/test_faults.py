@@ -1,6 +1,7 @@
 """Faults: marks are found, unknown ids stop a run, and the table says no more than was seen."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_survived_is_said_of_what_was_seen_only(
 
 def run(test: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """A run of pytest on one file, with the plug-in."""
+    small = {name: value for name, value in os.environ.items() if name != "JOBLEDGER_FULL"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "ledger.testing.faults", *options]
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "--rootdir", str(test.parent), str(test)],
@@ -68,6 +70,7 @@ def run(test: Path, *options: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=test.parent,
+        env=small,
     )
 
 

@@ -247,6 +247,7 @@ def names(test: str, one: str) -> bool:
 
 def judged(wanted: list[Mutant], work: Path) -> list[Verdict]:
     """The verdicts on these mutants, in their order. Copies of the tree are made in `work`."""
+    os.environ.pop("JOBLEDGER_FULL", None)  # a bug is noticed at any size, and nothing is noted
     for module in PRELOADED:
         importlib.import_module(module)
     gc.collect()
