@@ -22,6 +22,8 @@ from ledger.projection.discover import discover
 from ledger.projection.follower import Follower, folded
 from ledger.projection.model import Projection
 from ledger.projection.reader import Reader, Unavailable
+from ledger.projection.rebuild import Progress
+from ledger.projection.rebuild import rebuild as rebuild_beside
 from ledger.projection.source import BATCH, Batch, batch
 from ledger.projection.store import Store
 from ledger.settings import keep_private
@@ -135,22 +137,18 @@ def verify(name: str, data: Path, database_url: str | None) -> Verdict:
     return Verdict(checkpoint.position, sha256(live).hexdigest(), sha256(anew).hexdigest())
 
 
-def rebuild(name: str, data: Path, database_url: str | None) -> Checkpoint:
-    """Empty a projection and make it again from the log; how far it has come then.
+def rebuild(
+    name: str, data: Path, database_url: str | None, progress: Progress = lambda *_: None
+) -> Checkpoint:
+    """Make a projection anew from the log, beside the old one; see `projection.rebuild`.
 
-    A `follow` that runs meanwhile takes part in it, or goes on from there. Raises `Unavailable` and
-    `LogUnavailable`.
+    A `follow` that runs meanwhile goes on from there. Raises `Unavailable` and `LogUnavailable`.
     """
     projection = discover().projections.get(name)
     if projection is None:
         raise Unavailable(f"there is no projection {name}")
-    with (
-        closing(open_log(data, database_url, write=False)) as log,
-        closing(Store(projection, data, database_url)) as store,
-    ):
-        follower = Follower(projection, store, log)
-        follower.rebuild()
-        return follower.catch_up()
+    with closing(open_log(data, database_url, write=False)) as log:
+        return rebuild_beside(projection, data, database_url, log, progress)
 
 
 class Keeper:

@@ -67,3 +67,8 @@ def insert(connection: sa.Connection, projection: str, checkpoint: Checkpoint) -
     """Enter a projection that has no checkpoint yet."""
     values = msgspec.structs.asdict(checkpoint)
     connection.execute(sa.insert(CHECKPOINTS).values(projection=projection, **values))
+
+
+def forget(connection: sa.Connection, projection: str) -> None:
+    """Let a projection have no checkpoint."""
+    connection.execute(sa.delete(CHECKPOINTS).where(CHECKPOINTS.c.projection == projection))

@@ -1,5 +1,6 @@
 """Finding projections: what is installed under the entry-point group `jobledger.projections`."""
 
+import inspect
 from importlib.metadata import entry_points
 from typing import NamedTuple
 
@@ -20,8 +21,9 @@ def discover(group: str = GROUP) -> Found:
     found = Found({}, {})
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
         try:
-            projection = entry.load().PROJECTION
-        except Exception as error:
+            module = entry.load()
+            projection = module.PROJECTION
+        except (Exception, SystemExit) as error:  # whatever a stranger's module does
             found.broken[entry.name] = f"{entry.value}: {type(error).__name__}: {error}"
             continue
         if not isinstance(projection, Projection) or projection.name != entry.name:
@@ -29,5 +31,6 @@ def discover(group: str = GROUP) -> Found:
         elif projection.name in found.projections:
             found.broken[entry.name] = f"{entry.value}: there are two projections of that name"
         else:
+            projection.question = (inspect.getdoc(module) or "").partition("\n")[0]
             found.projections[projection.name] = projection
     return found

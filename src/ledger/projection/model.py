@@ -5,6 +5,7 @@ may be `int`, `str`, `bool`, any of them or None, or anything else that msgspec 
 is kept as JSON. The functions of a table are pure: they read the event and the row, nothing else.
 """
 
+import copy
 import re
 import types
 from collections.abc import Callable, Iterable
@@ -162,6 +163,7 @@ class Table(Generic[R]):
 class Projection:
     """A name, a version, and tables. A module that is one names it `PROJECTION`.
 
+    `question` is the first line of its module, once it was found there.
     `queries` are the functions that answer its question: `query(connection, **parameters)`. Another
     `version` is other tables, built from the log: raise it whenever `keys`, `evolve` or a row would
     come out otherwise.
@@ -174,11 +176,14 @@ class Projection:
         version: int,
         tables: Iterable[Table[Any]],
         queries: Iterable[Callable[..., Any]] = (),
+        mark: str = "",
     ) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", name) or re.search(r"_v\d", name) or version < 1:
             raise ValueError(f"a projection can't be called {name!r} version {version}")
         self.name, self.version, self.tables = name, version, tuple(tables)
         self.queries = {query.__name__: query for query in queries}
+        self.question = ""
+        self._mark = mark
         self.metadata = sa.MetaData()
         for table in self.tables:
             table.bind(self.metadata, f"{self.id}_{table.name}")
@@ -189,8 +194,18 @@ class Projection:
 
     @property
     def id(self) -> str:
-        """Name and version in one word."""
-        return f"{self.name}_v{self.version}"
+        """Name and version in one word, and what marks a twin."""
+        return f"{self.name}_v{self.version}{self._mark}"
+
+    def twin(self) -> "Projection":
+        """The same fold into tables of other names, without indexes: what a rebuild fills."""
+        tables = [copy.copy(table) for table in self.tables]
+        for table in tables:
+            table.indexes = ()
+        queries = self.queries.values()
+        return Projection(
+            self.name, version=self.version, tables=tables, queries=queries, mark="new"
+        )
 
     @property
     def shape(self) -> str:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from ledger.projection import checkpoint as checkpoints
 from ledger.projection.checkpoint import Checkpoint
 from ledger.projection.database import file_of, postgres_engine, sqlite_engine
-from ledger.projection.model import Projection
+from ledger.projection.model import SCHEMA, Projection
 from ledger.projection.store import dump_of
 
 LOOK_EVERY_S = 0.005
@@ -111,6 +111,7 @@ class Reader:
             self.wait(name, position, timeout)
         projection = self._projection(name)
         with self._connected(projection) as connection:
+            _hold(connection, projection)
             found = checkpoints.read(connection, projection.id) or Checkpoint()
             value = query(connection, *args, **kwargs)
         return Answer(value, found.position, max(0, position - found.position))
@@ -143,6 +144,7 @@ class Reader:
         """The canonical bytes of a projection, and the checkpoint they belong to."""
         projection = self._projection(name)
         with self._connected(projection) as connection:
+            _hold(connection, projection)
             return dump_of(connection, projection)
 
     def close(self) -> None:
@@ -207,6 +209,17 @@ class _Reading:
         self._begun.__exit__(kind, error, trace)
         if isinstance(error, sa.exc.DBAPIError):
             raise Unavailable(f"{self._projection.name}: {_first_line(error.orig)}") from error
+
+
+def _hold(connection: sa.Connection, projection: Projection) -> None:
+    """Keep a rebuild from putting other tables in the place of these until the transaction is over.
+
+    PostgreSQL would show what was there when the transaction began, in tables that were not. It
+    takes its picture of the database after this lock.
+    """
+    if connection.dialect.name == "postgresql":
+        names = ", ".join(f'{SCHEMA}."{table.sql.name}"' for table in projection.tables)
+        connection.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
 
 
 def _first_line(error: BaseException | None) -> str:

@@ -62,10 +62,7 @@ class Store:
     def _open(self) -> Checkpoint:
         projection = self.projection
         with self._engine.begin() as connection:
-            if self._file is None:
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('projections'))"))
-                connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
-            checkpoints.METADATA.create_all(connection)
+            self._prepare(connection)
             known = checkpoints.read(connection, projection.id, lock=True)
             if known is not None and known.shape == projection.shape:
                 return known
@@ -80,6 +77,12 @@ class Store:
                 checkpoints.write(connection, projection.id, fresh)
             return fresh
 
+    def _prepare(self, connection: sa.Connection) -> None:
+        if self._file is None:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('projections'))"))
+            connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+        checkpoints.METADATA.create_all(connection)
+
     def _drop(self, connection: sa.Connection) -> None:
         """Drop the tables of this version, whatever an older shape of it called them."""
         schema = SCHEMA if self._file is None else None
@@ -87,6 +90,54 @@ class Store:
         for name in sa.inspect(connection).get_table_names(schema=schema):
             if name.startswith(prefix):
                 sa.Table(name, sa.MetaData(), schema=SCHEMA).drop(connection)
+
+    def discard(self) -> None:
+        """Let there be neither tables nor a checkpoint of this projection."""
+        with self._engine.begin() as connection:
+            self._prepare(connection)
+            self._drop(connection)
+            checkpoints.forget(connection, self.projection.id)
+
+    def take_over(self, twin: Projection, reached: Checkpoint) -> Checkpoint:
+        """Let a twin's tables be this projection's, in one transaction; the checkpoint then.
+
+        Readers see the old tables until it is done. Raises the database's own error where a reader
+        keeps the old ones for too long; then nothing has changed.
+        """
+        after = msgspec.structs.replace(reached, shape=self.projection.shape)
+        if self._file is None:  # before anybody has to wait for it
+            with self._engine.begin() as connection:
+                for mine, new in self._pairs(twin):
+                    for index in mine.sql.indexes:
+                        named = self._beside(index, mine, new)
+                        sa.Index(named, *(new.c[c.name] for c in index.columns)).create(
+                            connection, checkfirst=True
+                        )
+        with self._engine.begin() as connection:
+            checkpoints.read(connection, self.projection.id, lock=True)
+            self._drop(connection)
+            for mine, new in self._pairs(twin):
+                self._rename(connection, "TABLE", new.sql.name, mine.sql.name)
+                for index in mine.sql.indexes:
+                    if self._file is None:
+                        named = self._beside(index, mine, new)
+                        self._rename(connection, "INDEX", named, str(index.name))
+                    else:
+                        index.create(connection)
+            checkpoints.forget(connection, twin.id)
+            checkpoints.write(connection, self.projection.id, after)
+        return after
+
+    def _pairs(self, twin: Projection) -> Iterable[tuple[Table[Any], Table[Any]]]:
+        return zip(self.projection.tables, twin.tables, strict=True)
+
+    @staticmethod
+    def _beside(index: sa.Index, mine: Table[Any], new: Table[Any]) -> str:
+        return str(index.name).replace(mine.sql.name, new.sql.name, 1)
+
+    def _rename(self, connection: sa.Connection, kind: str, old: str, new: str) -> None:
+        where = "" if self._file else f"{SCHEMA}."
+        connection.exec_driver_sql(f'ALTER {kind} {where}"{old}" RENAME TO "{new}"')
 
     def load(self, table: Table[Any], keys: Sequence[Key]) -> dict[Key, Any]:
         """The rows that there are of these keys."""

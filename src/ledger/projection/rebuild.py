@@ -1,0 +1,61 @@
+"""Rebuilding a projection beside its old tables, which answer until the new ones are whole.
+
+It is the fold that always keeps a projection, into a twin: tables of other names in the same
+database, without indexes. When the twin has come to the head of the log, one transaction drops the
+old tables and gives the new ones their names, their indexes and the checkpoint. A `follow` that
+keeps the old ones meanwhile finds its checkpoint changed, and goes on from the new one. What a
+rebuild that was killed has left is removed by the next.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import sqlalchemy as sa
+import stamina
+
+from ledger.projection.checkpoint import Checkpoint
+from ledger.projection.follower import Follower
+from ledger.projection.model import Projection
+from ledger.projection.source import Source, batch
+from ledger.projection.store import Store
+
+AT_ONCE = 50_000
+"""Events of one batch: rows are written in bulk."""
+
+PATIENCE_S = 60.0
+"""How long readers of the old tables are waited for."""
+
+Progress = Callable[[int, int], None]
+"""Told now and then how far it has come, and the head of the log."""
+
+
+def rebuild(
+    projection: Projection,
+    data: Path | None,
+    url: str | None,
+    source: Source,
+    progress: Progress = lambda position, head: None,
+) -> Checkpoint:
+    """Make a projection anew from the log's beginning; its checkpoint once it has been switched.
+
+    One that comes to an event which it can't digest stays as it was: the checkpoint that is
+    returned then says where, and why, in `stopped_at` and `error`.
+    """
+    twin = projection.twin()
+    with closing(Store(projection, data, url)) as store, closing(Store(twin, data, url)) as beside:
+        store.open()
+        beside.discard()
+        follower = Follower(twin, beside, source)
+        head = source.head().position
+        while follower.step(lambda after: batch(source, after, AT_ONCE)):
+            progress(follower.checkpoint.position, head)
+        if follower.stopped:
+            beside.discard()
+            return follower.checkpoint
+        return _switch(store, twin, follower.checkpoint)
+
+
+@stamina.retry(on=sa.exc.OperationalError, attempts=None, timeout=PATIENCE_S)
+def _switch(store: Store, twin: Projection, reached: Checkpoint) -> Checkpoint:
+    return store.take_over(twin, reached)
