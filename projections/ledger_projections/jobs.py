@@ -74,7 +74,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=False):
 
 class AttemptRow(msgspec.Struct, frozen=True):
     """One try at a job. Times are µs; None: not yet. `decision`: why then and there, as recorded;
-    `machines`: what each of the nodes was then."""
+    `machines`: what each of the nodes was then. `cpu_us`: processor time, if it was measured."""
 
     job: int
     attempt: int
@@ -95,6 +95,7 @@ class AttemptRow(msgspec.Struct, frozen=True):
     lost: tuple[str, ...] = ()
     held_us: int | None = None
     ran_us: int | None = None
+    cpu_us: int | None = None
     exit_code: int | None = None
     signal: int | None = None
     detail: str = ""
@@ -274,6 +275,7 @@ def evolve_attempt(key: tuple[int, int], row: AttemptRow | None, r: Recorded) ->
         lost=e.lost,
         held_us=e.held_us,
         ran_us=e.ran_us,
+        cpu_us=e.cpu_us,
         exit_code=e.exit_code,
         signal=e.signal,
         detail=e.detail,

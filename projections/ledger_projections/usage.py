@@ -33,7 +33,8 @@ class FlowRow(msgspec.Struct, frozen=True):
 
     `nodes` and `cpus` are how much the use rose (or fell) in the slot; `node_us` and `cpu_us` what
     of the slot's own time that makes: each change times what was left of the slot. `attempts` and
-    `jobs` ended here, those of pending jobs left out.
+    `jobs` ended here, those of pending jobs left out; `measured_us` is the processor time that they
+    had really used, as far as it is known.
     """
 
     slot: int
@@ -47,6 +48,7 @@ class FlowRow(msgspec.Struct, frozen=True):
     cpu_us: int = 0
     attempts: int = 0
     jobs: int = 0
+    measured_us: int = 0
 
 
 Key = tuple[int, str, str, str, str]
@@ -77,7 +79,12 @@ def evolve_flow(key: Key, row: FlowRow | None, r: Recorded) -> FlowRow:
         row = _changed(row, _end(e), -nodes, -cpus)
         if kind != USED:
             final = e.next == "final"
-            row = msgspec.structs.replace(row, attempts=row.attempts + 1, jobs=row.jobs + final)
+            row = msgspec.structs.replace(
+                row,
+                attempts=row.attempts + 1,
+                jobs=row.jobs + final,
+                measured_us=row.measured_us + (e.cpu_us or 0),
+            )
     return row
 
 
@@ -116,8 +123,9 @@ FLOW = Table(
 class Used(msgspec.Struct, frozen=True):
     """What was used in a period (a place in `edges`) by those whom the grouping names.
 
-    `node_us` and `cpu_us` count every attempt, also those that still run; `wasted` the node-time of
-    attempts that came to nothing, by how they ended, once they had ended.
+    `node_us` and `cpu_us` (processors given) count every attempt, also those that still run. Once
+    they had ended they count in `measured_us`, the processor time used, and in `wasted`, the
+    node-time of those that came to nothing, by how they ended.
     """
 
     period: int
@@ -128,6 +136,7 @@ class Used(msgspec.Struct, frozen=True):
     cpu_us: int
     attempts: int
     jobs: int
+    measured_us: int
     wasted: Mapping[str, int]
 
 
@@ -167,7 +176,9 @@ def usage(
     ]
 
 
-SUMS = ("nodes", "node_us", "cpus", "cpu_us", "attempts", "jobs")
+LEVELS = ("nodes", "node_us", "cpus", "cpu_us")
+COUNTS = ("attempts", "jobs", "measured_us")
+SUMS = (*LEVELS, *COUNTS)
 
 
 def span(connection: sa.Connection) -> tuple[int, int] | None:
@@ -196,12 +207,13 @@ def _runs(
 
 
 def _between(rows: Sequence[tuple[int, ...]], edges: Sequence[int]) -> Iterator[list[int]]:
-    """Between each two edges: node_us, cpu_us, attempts, jobs, out of changes in slots' order."""
-    place = nodes = cpus = node_us = cpu_us = attempts = jobs = 0
+    """Between each two edges: node_us, cpu_us and `COUNTS`, out of changes in slots' order."""
+    place = nodes = cpus = node_us = cpu_us = 0
+    counts = [0] * len(COUNTS)
     at = before = None
     for edge in edges:
         while place < len(rows) and rows[place][0] * SLOT_US < edge:
-            slot, d_nodes, d_node_us, d_cpus, d_cpu_us, d_attempts, d_jobs = rows[place]
+            slot, d_nodes, d_node_us, d_cpus, d_cpu_us, *more = rows[place]
             end = (slot + 1) * SLOT_US
             if at is not None:
                 node_us += nodes * (end - at)
@@ -209,17 +221,18 @@ def _between(rows: Sequence[tuple[int, ...]], edges: Sequence[int]) -> Iterator[
             at = end
             nodes, cpus = nodes + d_nodes, cpus + d_cpus
             node_us, cpu_us = node_us + d_node_us, cpu_us + d_cpu_us
-            attempts, jobs = attempts + d_attempts, jobs + d_jobs
+            counts = [old + new for old, new in zip(counts, more, strict=True)]
             place += 1
         left = edge - (edge if at is None else at)
-        now = [node_us + nodes * left, cpu_us + cpus * left, attempts, jobs]
+        now = [node_us + nodes * left, cpu_us + cpus * left, *counts]
         if before is not None:
             yield [new - old for new, old in zip(now, before, strict=True)]
         before = now
 
 
 def _used(period: int, group: dict[str, str], kinds: dict[str, list[int]]) -> Used:
-    node_us, cpu_us, _, _ = kinds.get(USED, [0, 0, 0, 0])
+    node_us, cpu_us, *_ = kinds.get(USED, [0, 0])
+    attempts, jobs, measured_us = (sum(sums[i] for sums in kinds.values()) for i in (2, 3, 4))
     return Used(
         period,
         group.get("user", ""),
@@ -227,8 +240,9 @@ def _used(period: int, group: dict[str, str], kinds: dict[str, list[int]]) -> Us
         group.get("pool", ""),
         node_us,
         cpu_us,
-        sum(sums[2] for sums in kinds.values()),
-        sum(sums[3] for sums in kinds.values()),
+        attempts,
+        jobs,
+        measured_us,
         {kind: kinds[kind][0] for kind in WASTE if kind in kinds and kinds[kind][0]},
     )
 

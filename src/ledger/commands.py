@@ -189,6 +189,7 @@ class ReportEnded(NodeCommand, frozen=True, kw_only=True):
     exit_code: int | None = None
     signal: int | None = None
     ran_us: int = 0
+    cpu_us: int | None = None
     output: Output | None = None
     detail: str = ""
     lost: tuple[str, ...] = ()

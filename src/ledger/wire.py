@@ -50,7 +50,8 @@ class Report(Message, frozen=True, kw_only=True):
 
     `ended` is sent only when every process of the attempt is gone and its scratch is wiped.
     `cause`: exit, signal, time_limit, stopped, lease_expired, agent_restarted, exec_failed,
-    no_such_account, out_of_memory, hold_dropped.
+    no_such_account, out_of_memory, hold_dropped. `cpu_us`: processor time of all its processes
+    here; absent where nobody measured it.
     """
 
     seq: int
@@ -64,6 +65,7 @@ class Report(Message, frozen=True, kw_only=True):
     ran_us: int = 0
     output: Output | None = None
     detail: str = ""
+    cpu_us: int | None = None
 
 
 class Facts(Message, frozen=True, kw_only=True):

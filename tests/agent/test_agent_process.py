@@ -96,6 +96,8 @@ def test_a_job_from_its_order_to_its_end(open_path: Path, unix: bool) -> None:
         report = await soon(master.ended)
         assert (report.end, report.exit_code) == ("completed", 0)
         assert report.ran_us > 0
+        assert report.cpu_us is not None
+        assert 0 < report.cpu_us < 10_000_000
         assert master.output[17, 1] == b"hello from 17 again\n"
         assert report.output is not None
         assert report.output.bytes == report.output.kept == 20

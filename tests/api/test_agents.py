@@ -44,12 +44,14 @@ def test_from_order_to_end_on_each_database(either: Live) -> None:
     running = [has(job, "running")]
     assert n1.sync("n1", has=running, reports=[started(1, job)]).json()["acked"] == [1]
     assert alice.ok("GET", f"/v1/jobs/{job}")["started_at"] is not None
-    reply = n1.sync("n1", reports=[ended(2, job, ran_us=5, output={"bytes": 2, "kept": 2})]).json()
+    told = {"ran_us": 5, "cpu_us": 3, "output": {"bytes": 2, "kept": 2}, "of_a_later_release": 1}
+    reply = n1.sync("n1", reports=[ended(2, job, **told)]).json()
     assert reply["acked"] == [2]
     assert reply.get("orders", []) == []
     shown = alice.ok("GET", f"/v1/jobs/{job}")
     assert (shown["state"], shown["exit_code"]) == ("completed", 0)
     assert shown["attempts"][0]["output_bytes"] == 2
+    assert shown["attempts"][0]["cpu_s"] == 0.000003
 
 
 @pytest.mark.fault("F4")
@@ -98,10 +100,10 @@ def test_an_agent_is_told_what_held_when_its_attempt_was_placed(fresh: Live) -> 
     alice.ok("PATCH", f"/v1/jobs/{job}", {"restartable": True})
     (order,) = orders(n1.sync("n1"))
     assert order["restartable"] is False
-    report = ended(1, job, ran_us=-5)
+    report = ended(1, job, ran_us=-5, cpu_us=-5)
     assert n1.sync("n1", reports=[report]).json()["acked"] == [1]
     (end,) = [r.event for r in fresh.events() if isinstance(r.event, AttemptEnded)]
-    assert end.ran_us == 0
+    assert (end.ran_us, end.cpu_us) == (0, 0)
 
 
 def test_an_attempt_whose_start_alone_is_told_and_that_is_not_there_was_lost(fresh: Live) -> None:

@@ -95,6 +95,7 @@ REPORT = {"seq": 1, "kind": "ended", "job": 1, "attempt": 1, "end": "failed", "c
         {"reports": [REPORT | {"cause": "\x00"}]},
         {"reports": [REPORT | {"exit_code": 2**70}]},
         {"reports": [REPORT | {"ran_us": 2**63}]},
+        {"reports": [REPORT | {"cpu_us": 2**53}]},
         {"reports": [REPORT | {"attempt": 2**64}]},
         {"reports": [REPORT | {"output": {"sha256": "\x00"}}]},
         {"reports": [REPORT | {"output": {"bytes": "many"}}]},

@@ -55,6 +55,63 @@ def test_a_script_is_submitted(service: Service, call: Call, tmp_path: Path) -> 
     }
 
 
+def used(**more: Any) -> dict[str, Any]:
+    return {
+        "day": None,
+        "user": "anna",
+        "account": "",
+        "pool": "",
+        "jobs_ended": 2,
+        "attempts_ended": 3,
+        "node_seconds": 7200.5,
+        "cpu_seconds": 0,
+        "measured_cpu_seconds": 0,
+        "wasted": {},
+    } | more
+
+
+WASTED = ["failed_node_seconds", "outages_node_seconds", "cancelled_node_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("words", "titles", "cells"),
+    [
+        ([], [], []),
+        (["--measured", "--waste"], ["measured_cpu_seconds", *WASTED], ["5400", "3600", "0", "0"]),
+    ],
+)
+def test_usage_has_the_columns_that_were_asked_for(
+    words: list[str], titles: list[str], cells: list[str], service: Service, call: Call
+) -> None:
+    """Whatever is known: a program that reads them must not find others one day."""
+    row = used(measured_cpu_seconds=5400.0, wasted={"failed": 3600.0})
+    answer = {"since": None, "until": None, "zone": "UTC", "rows": [row], "position": 9}
+    service.say("GET", "/v1/usage", answer)
+    told = csv.reader(call("usage", "--by", "user", "-o", "csv", *words).out.splitlines())
+    assert list(told) == [
+        ["user", "jobs_ended", "node_seconds", "cpu_seconds", *titles],
+        ["anna", "2", "7200.5", "0", *cells],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "title"),
+    [
+        ({}, "USER JOBS ENDED NODE HOURS"),
+        ({"cpu_seconds": 7201}, "USER JOBS ENDED NODE HOURS CPU HOURS"),
+        ({"measured_cpu_seconds": 1}, "USER JOBS ENDED NODE HOURS CPU HOURS MEASURED"),
+    ],
+)
+def test_usage_shows_what_is_known(
+    known: dict[str, Any], title: str, service: Service, call: Call
+) -> None:
+    rows = [used(**known)]
+    answer = {"since": None, "until": None, "zone": "UTC", "rows": rows, "position": 9}
+    service.say("GET", "/v1/usage", answer)
+    first = call("usage", "--by", "user").out.splitlines()[0]
+    assert " ".join(first.split()) == title
+
+
 def test_a_command_keeps_its_own_options(service: Service, call: Call) -> None:
     service.say("POST", "/v1/jobs", MADE, 201)
     done = call("submit", "-q", "--", "prog", "--url", "x", "-q", "--", "-")

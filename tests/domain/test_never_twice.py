@@ -216,6 +216,29 @@ def test_nobody_is_charged_for_longer_than_his_job_had_its_nodes() -> None:
     assert (ended.ran_us, ended.held_us) == (7 * SECOND, 7 * SECOND)
 
 
+@pytest.mark.parametrize(
+    ("cpus", "told", "recorded"),
+    [
+        (4, None, None),
+        (4, 0, 0),
+        (4, 28 * SECOND, 28 * SECOND),
+        (4, 10**15, 28 * SECOND),
+        (0, 10**15, 4096 * 7 * SECOND),
+    ],
+)
+def test_nobody_has_used_more_processor_time_than_his_node_has(
+    cpus: int, told: int | None, recorded: int | None
+) -> None:
+    """What nobody measured is not known; a node that has not said how many it has may have many."""
+    story = cluster("n1")
+    story.cluster.nodes["n1"].cpus = cpus
+    job = running(story, "n1")
+    story.tick(7)
+    report(story, "n1", job, end="completed", cause="exit", ran_us=10**15, cpu_us=told)
+    (ended,) = ends(story, job)
+    assert ended.cpu_us == recorded
+
+
 def test_a_start_that_is_told_again_is_recorded_once() -> None:
     story = cluster("n1")
     job = running(story, "n1")

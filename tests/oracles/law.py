@@ -15,6 +15,7 @@ from ledger.events import (
     JobsSubmitted,
     LogRestored,
     MasterStarted,
+    NodeEnrolled,
     NodeStateChanged,
     PolicySet,
     Recorded,
@@ -42,6 +43,7 @@ class Law:
         self.restartable: dict[int, bool] = {}
         self.keys: dict[tuple[str, str], Recorded] = {}
         self.states: dict[str, str] = {}
+        self.cpus: dict[str, int] = {}
         self.epochs: dict[int, str] = {}
         self.highest_job = 0
         self.changes: dict[str, NodeStateChanged] = {}
@@ -66,6 +68,8 @@ class Law:
                 self._end(e.job, e.state)
             case JobEvent() as e:
                 self._about_a_job(e)
+            case NodeEnrolled() as e:
+                self.cpus[e.node] = e.cpus
             case NodeStateChanged() as e:
                 self.states[e.node], self.changes[e.node] = e.to, e
             case PolicySet() as e:
@@ -129,6 +133,8 @@ class Law:
         if e.cause == "node_lost":
             self._lost(r, e, placed)
         assert 0 <= e.ran_us <= e.held_us == r.at - e.placed_at, f"I19: {e}"
+        cpus = self.cpus.get(e.nodes[0], 0)
+        assert not cpus or 0 <= (e.cpu_us or 0) <= e.held_us * cpus, f"I19: {e} on {cpus} of them"
         assert (e.started_at > 0) == (e.job in self.started), f"I3: {e}"
         assert (e.next == "final") == (e.state != "pending"), f"I6: {e}"
         if e.next != "final":

@@ -190,18 +190,20 @@ def totals(hits: Sequence[Hit]) -> dict[tuple[str, str], tuple[int, int, int]]:
 
 
 class Use(NamedTuple):
-    """What was used in a period: times are µs, `wasted` of attempts that came to nothing."""
+    """What was used in a period: times are µs, `wasted` of attempts that came to nothing,
+    `measured_us` the processor time that those which ended in it had used."""
 
     jobs: int
     node_us: int
     cpu_us: int
     wasted: int
+    measured_us: int
 
 
 def use(log: Sequence[Recorded], edges: Sequence[int], **whose: str) -> list[Use]:
     """What was used between each two of these moments, by a `user`, an `account`, or everybody."""
     ended = {(e.job, e.attempt): e for r in log if isinstance(e := r.event, AttemptEnded)}
-    found = [Use(0, 0, 0, 0)] * (len(edges) - 1)
+    found = [Use(0, 0, 0, 0, 0)] * (len(edges) - 1)
     for r in log:
         e = r.event
         if not isinstance(e, AttemptPlaced):
@@ -213,7 +215,8 @@ def use(log: Sequence[Recorded], edges: Sequence[int], **whose: str) -> list[Use
         nodes = len(e.nodes) if e.node_count is None else e.node_count
         for i, (since, until) in enumerate(pairwise(edges)):
             part = max(0, min(end, until) - max(e.placed_at, since))
-            over = its is not None and its.next == "final" and since <= end < until
+            ends = its is not None and since <= end < until
+            over = ends and its is not None and its.next == "final"
             lost = its is not None and its.outcome != "completed"
             was = found[i]
             found[i] = Use(
@@ -221,5 +224,6 @@ def use(log: Sequence[Recorded], edges: Sequence[int], **whose: str) -> list[Use
                 was.node_us + part * nodes,
                 was.cpu_us + part * (e.cpus or 0),
                 was.wasted + part * nodes * lost,
+                was.measured_us + ((its.cpu_us or 0) if ends and its is not None else 0),
             )
     return found

@@ -65,9 +65,16 @@ def test_any_past(jobs: list[Past], slots: list[int], size: int) -> None:
 def check(rows: list[usage.Used], expected: list[object]) -> None:
     """Compare what a query gives with the scan; a period without anything has no row."""
     found = {
-        row.period: (row.jobs, row.node_us, row.cpu_us, sum(row.wasted.values())) for row in rows
+        row.period: (
+            row.jobs,
+            row.node_us,
+            row.cpu_us,
+            sum(row.wasted.values()),
+            row.measured_us,
+        )
+        for row in rows
     }
-    assert [found.get(period, (0, 0, 0, 0)) for period in range(len(expected))] == expected
+    assert [found.get(period, (0, 0, 0, 0, 0)) for period in range(len(expected))] == expected
 
 
 @pytest.mark.parametrize("seed", [2, 3])

@@ -29,6 +29,7 @@ BY_THE_CLOCK = {
     "at",
     "held_us",
     "ran_us",
+    "cpu_us",
     "now",
     "placed_at",
     "started_at",

@@ -1,7 +1,7 @@
 """What the daemon holds in its hands: who the node is, and the attempts that are here."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ledger.agent.processes import Ending, Running
 from ledger.agent.spool import Key
@@ -42,8 +42,7 @@ class Local:
     def as_ordered(self, ending: Ending) -> Ending:
         """The ending with its true cause: a killed process can't know why it was; we do."""
         if ending.cause == "stopped" and self.why == "lease_expired":
-            code, number = ending.exit_code, ending.signal
-            return Ending("node_fail", "lease_expired", code, number, ending.ran_us)
+            return replace(ending, end="node_fail", cause="lease_expired")
         return ending
 
 
@@ -59,6 +58,7 @@ def end_report(key: Key, ending: Ending, output: Output | None = None) -> Report
         exit_code=ending.exit_code,
         signal=ending.signal,
         ran_us=ending.ran_us,
+        cpu_us=ending.cpu_us,
         output=output,
         detail=ending.detail.encode(errors="replace").decode()[:DETAIL_CHARACTERS],
     )

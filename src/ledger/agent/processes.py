@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended, in the words of `wire.Report`."""
+    """How an attempt ended, in the words of `wire.Report`; `cpu_us` None: nobody measured it."""
 
     end: EndKind
     cause: str
@@ -54,6 +54,7 @@ class Ending:
     signal: int | None = None
     ran_us: int = 0
     detail: str = ""
+    cpu_us: int | None = None
 
 
 class Running(Protocol):
@@ -281,7 +282,8 @@ class _Attempt:
         if word != "ended":
             detail = "the process that watched over the job was killed, and the job with it"
             return Ending("failed", "signal", signal=int(signal.SIGKILL), detail=detail)
-        return ending(str(values[0]), int(values[1]), int(values[2]))
+        by, status, ran_us, cpu_us = values
+        return replace(ending(str(by), int(status)), ran_us=int(ran_us), cpu_us=int(cpu_us))
 
     def _say(self, message: object) -> None:
         with contextlib.suppress(OSError):  # it is gone, or going
@@ -323,18 +325,18 @@ class _Attempt:
         return True
 
 
-def ending(by: str, status: int, ran_us: int) -> Ending:
+def ending(by: str, status: int) -> Ending:
     """What a warden's last word means. `by`: what ended the job, `status`: as of waitpid(2)."""
     code = os.waitstatus_to_exitcode(status)
     exit_code, number = (code, None) if code >= 0 else (None, -code)
     if by == "time_limit":
-        return Ending("timeout", "time_limit", exit_code, number, ran_us)
+        return Ending("timeout", "time_limit", exit_code, number)
     if by == "lease":
-        return Ending("node_fail", "lease_expired", exit_code, number, ran_us)
+        return Ending("node_fail", "lease_expired", exit_code, number)
     if by == "agent":
-        return Ending("node_fail", "agent_restarted", exit_code, number, ran_us)
+        return Ending("node_fail", "agent_restarted", exit_code, number)
     if by in ("stop", "kill"):
-        return Ending("stopped", "stopped", exit_code, number, ran_us)
+        return Ending("stopped", "stopped", exit_code, number)
     if number is not None:
-        return Ending("failed", "signal", None, number, ran_us)
-    return Ending("completed" if code == 0 else "failed", "exit", code, None, ran_us)
+        return Ending("failed", "signal", None, number)
+    return Ending("completed" if code == 0 else "failed", "exit", code)

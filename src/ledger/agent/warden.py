@@ -9,15 +9,17 @@ agent dies (the control socket closes; a parent-death signal says it again).
 Control, JSON lines on the socket that is its standard input. From the agent: first the task
 (`Task` as an object), then `["stop", grace_s]`, `["kill"]`, `["lease", s]` (a moment of
 CLOCK_BOOTTIME, 0 for none). To the agent: `["started"]` once the command runs, or `["refused",
-detail]` if it could not be; at last `["ended", by, wait status, ran_us]`, when no process is left;
-`by` is what ended it: "" (itself), time_limit, stop, kill, lease or agent. Its standard output is
-the job's, and is closed here as soon as the job has it.
+detail]` if it could not be; at last `["ended", by, wait status, ran_us, cpu_us]`, when no process
+is left; `by` is what ended it: "" (itself), time_limit, stop, kill, lease or agent; `cpu_us` the
+processor time of all that was reaped. Its standard output is the job's, and is closed here as soon
+as the job has it.
 """
 
 import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -166,6 +168,15 @@ def kill_all() -> None:
         send(fresh, signal.SIGSTOP)
         stopped |= fresh
     send(stopped, signal.SIGKILL)
+
+
+def reaped_us() -> int:
+    """Processor time, µs, of every process that was waited for: by us, or by one that was in turn.
+
+    What a process's own children used is lost where it ignores SIGCHLD: the kernel reaps them then.
+    """
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int((used.ru_utime + used.ru_stime) * 1_000_000)
 
 
 # ── the watch ────────────────────────────────────────────────────────────────────────────────────
@@ -331,7 +342,7 @@ def main() -> None:
         warden.tell("refused", warden.refused.decode(errors="replace"))
     else:
         ran_us = max(0, int((warden.ended - warden.began) * 1_000_000))
-        warden.tell("ended", warden.by, warden.status, ran_us)
+        warden.tell("ended", warden.by, warden.status, ran_us, reaped_us())
 
 
 if __name__ == "__main__":

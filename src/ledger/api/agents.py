@@ -150,7 +150,7 @@ def _bounded(sync: SyncRequest) -> None:
     """Numbers that will be stored must be such as every store can hold."""
     numbers = [sync.protocol, sync.seen.epoch, sync.seen.position]
     for r in sync.reports:
-        numbers += [r.job, r.attempt, r.exit_code or 0, r.signal or 0, r.ran_us]
+        numbers += [r.job, r.attempt, r.exit_code or 0, r.signal or 0, r.ran_us, r.cpu_us or 0]
         if r.output is not None:
             numbers += [r.output.bytes, r.output.kept]
     if any(abs(number) >= 2**53 for number in numbers):

@@ -193,6 +193,7 @@ def _attempt(row: Any, *, private: bool) -> AttemptOut:
         lost=list(row.lost),
         held_s=None if row.held_us is None else row.held_us / 1_000_000,
         ran_s=None if row.ran_us is None else row.ran_us / 1_000_000,
+        cpu_s=None if row.cpu_us is None else row.cpu_us / 1_000_000,
         machines=[
             {"serial": m.serial, "rack": m.rack, "image": m.image, "kernel": m.kernel}
             for m in row.machines

@@ -34,6 +34,7 @@ async def usage(
     """Node and processor time that was used, by day, user, account, pool, or several of these.
 
     Without `since` and `until` all there is. Exact where these are whole quarters of an hour.
+    Measured processor time is known once an attempt has ended, and counted then.
     """
     who.demand("usage.see")
     groups, midnight = by.split(","), _zone(zone)
@@ -73,6 +74,7 @@ def _row(row: Any, day: Any) -> UsedOut:
         attempts_ended=row.attempts,
         node_seconds=row.node_us / 1_000_000,
         cpu_seconds=row.cpu_us / 1_000_000,
+        measured_cpu_seconds=row.measured_us / 1_000_000,
         wasted={kind: us / 1_000_000 for kind, us in row.wasted.items()},
     )
 

@@ -184,6 +184,7 @@ def _attempt_columns(*, wide: bool) -> list[Column[AttemptOut]]:
         Column("STARTED", lambda a: when(a.started_at)),
         Column("ENDED", lambda a: when(a.ended_at)),
         Column("RAN", lambda a: seconds(a.ran_s), right=True),
+        Column("CPU TIME", lambda a: seconds(a.cpu_s), right=True),
         Column("OUTCOME", lambda a: a.outcome or "running"),
         Column("CAUSE", lambda a: a.cause),
         Column("EXIT", lambda a: "" if a.exit_code is None else str(a.exit_code)),

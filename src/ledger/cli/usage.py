@@ -37,13 +37,17 @@ def usage(
     account: Annotated[str, Parameter(help="Only what this account used.")] = "",
     pool: Annotated[str, Parameter(help="Only what was used of this pool.")] = "",
     waste: Annotated[bool, Parameter(negative="", help="Show what came to nothing, too.")] = False,
+    measured: Annotated[
+        bool, Parameter(negative="", help="Show measured processor time in CSV, too.")
+    ] = False,
     form: OutputFormat = "table",
     at: Service = NOWHERE,
 ) -> int:
     """Say what was used, when and by whom, and how much of it came to nothing.
 
     Node time is counted from placement to end, exactly; an attempt over midnight is split there.
-    Processor time is known of imported histories only.
+    So is the time of processors that were given, which imported histories know. Processor time
+    that agents measured is counted when an attempt has ended, whole on that day.
     """
     groups = [word for word in by.replace(" ", "").split(",") if word]
     if unknown := [word for word in groups if word not in GROUPS]:
@@ -53,7 +57,7 @@ def usage(
     with at.client() as client:
         found = client.usage(",".join(groups), **asked, user=user, account=account, pool=pool)
     if form == "csv":
-        _csv(found, groups, waste=waste)
+        _csv(found, groups, waste=waste, measured=measured)
     elif form in ("json", "jsonl", "name"):
         shown.write(found.rows, [], form, name=lambda row: _key(row, groups)[0], tree=found)
     else:
@@ -69,12 +73,14 @@ def _wasted(row: "UsedOut") -> list[float]:
     return [sum(row.wasted.get(end, 0.0) for end in ends) for ends in WASTE.values()]
 
 
-def _csv(found: "UsageOut", groups: list[str], *, waste: bool) -> None:
+def _csv(found: "UsageOut", groups: list[str], *, waste: bool, measured: bool) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    more = [f"{name}_node_seconds" for name in WASTE] if waste else []
+    more = ["measured_cpu_seconds"] * measured
+    more += [f"{name}_node_seconds" for name in WASTE] if waste else []
     writer.writerow([*groups, "jobs_ended", "node_seconds", "cpu_seconds", *more])
     for row in found.rows:
-        numbers = [row.node_seconds, row.cpu_seconds, *(_wasted(row) if waste else [])]
+        numbers = [row.node_seconds, row.cpu_seconds, *[row.measured_cpu_seconds] * measured]
+        numbers += _wasted(row) if waste else []
         cells = [f"{number:.6f}".rstrip("0").rstrip(".") for number in numbers]
         key = _key(row, groups) if groups else []
         writer.writerow([*key, row.jobs_ended, *cells])
@@ -85,12 +91,14 @@ def _table(found: "UsageOut", groups: list[str], *, waste: bool) -> None:
         shown.data("Nothing was used.")
         return
     cpus = any(row.cpu_seconds for row in found.rows)  # kept by imported histories only
+    measured = any(row.measured_cpu_seconds for row in found.rows)
     titles = [*(group.upper() for group in groups or ["of"]), "JOBS ENDED", "NODE HOURS"]
-    titles += ["CPU HOURS"] * cpus
+    titles += ["CPU HOURS"] * cpus + ["CPU HOURS MEASURED"] * measured
     titles += [f"OF THEM {name.upper()}" for name in (WASTE if waste else ())]
     rows = []
     for row in found.rows:
-        numbers = [row.node_seconds, *([row.cpu_seconds] * cpus), *(_wasted(row) if waste else [])]
+        numbers = [row.node_seconds, *[row.cpu_seconds] * cpus]
+        numbers += [row.measured_cpu_seconds] * measured + (_wasted(row) if waste else [])
         hours = [f"{number / HOUR_S:,.2f}" for number in numbers]
         rows.append([*_key(row, groups), f"{row.jobs_ended:,}", *hours])
     keys = len(groups) or 1

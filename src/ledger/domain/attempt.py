@@ -34,6 +34,9 @@ from ledger.events import Outcome as AttemptOutcome
 RESTARTS_BEFORE_HOLD = 5
 """A job that has lost this many attempts to its nodes is held: perhaps it kills them."""
 
+MOST_CPUS = 4_096
+"""Processors that are believed of a node which has not said how many it has."""
+
 NO_REPORT = ("node_lost", "agent_forgot")
 """Causes by which the master ended an attempt without its agent's word."""
 
@@ -190,6 +193,7 @@ def _end(
         **_about(job, attempt),
         started_at=attempt.started_at,
         ran_us=min(report.ran_us, held_us) if report else 0,
+        cpu_us=_measured(c, attempt, held_us, report),
         held_us=held_us,
         outcome=outcome,
         cause=cause,
@@ -202,6 +206,14 @@ def _end(
         detail=report.detail if report else "",
     )
     return [ended, *_emptied(c, attempt)]
+
+
+def _measured(c: Cluster, attempt: Attempt, held_us: int, report: ReportEnded | None) -> int | None:
+    """The processor time that a report tells of: no more than its node's processors had."""
+    if report is None or report.cpu_us is None:
+        return None
+    leader = c.nodes.get(attempt.nodes[0])
+    return min(report.cpu_us, held_us * (leader.cpus if leader and leader.cpus else MOST_CPUS))
 
 
 def _verdict(

@@ -223,7 +223,9 @@ class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     `held_us`: placed to ended on the log's clock. `ran_us`: as the agent measured it, at most
     `held_us`. `started_at` is 0 if it never started. `state` is the job's new state (`pending`
     unless `next` is `final`). `lost` are the nodes whose loss ended it. `cause` is a word of
-    `docs/reference/causes.md`. `cpus` and `node_count` as in AttemptPlaced.
+    `docs/reference/causes.md`. `cpu_us`: processor time that its processes used on the leading
+    node, as the agent measured it, at most `held_us` times that node's processors; absent if nobody
+    did. `cpus` (given, not used) and `node_count` as in AttemptPlaced.
     """
 
     started_at: int
@@ -240,6 +242,7 @@ class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     detail: str = ""
     cpus: int | None = None
     node_count: int | None = None
+    cpu_us: int | None = None
 
 
 @event("attempt.stale_reported.v1", "agent")

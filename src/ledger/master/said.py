@@ -34,6 +34,7 @@ def reported(node: str, boot_id: str, report: Report, lost: tuple[str, ...]) -> 
         exit_code=report.exit_code,
         signal=report.signal,
         ran_us=max(0, report.ran_us),
+        cpu_us=None if report.cpu_us is None else max(0, report.cpu_us),
         output=report.output,
         detail=report.detail[:2_000],
         lost=lost,

@@ -40,7 +40,8 @@ class SubmittedOut(Answer):
 
 
 class AttemptOut(Answer):
-    """One try at a job; `ended_at` is null while it lasts. Details only for those who may."""
+    """One try at a job; `ended_at` is null while it lasts. `cpu_s` is the processor time it used,
+    as its leading node measured it. Details only for those who may."""
 
     attempt: int
     nodes: list[str]
@@ -53,6 +54,7 @@ class AttemptOut(Answer):
     lost: list[str] = []
     held_s: float | None = None
     ran_s: float | None = None
+    cpu_s: float | None = None
     exit_code: int | None = None
     signal: int | None = None
     detail: str = ""
@@ -270,8 +272,10 @@ class HeadOut(Answer):
 class UsedOut(Answer):
     """What was used in a period by those whom the grouping names; `day` is null without days.
 
-    Seconds times nodes, or processors, of all attempts in that period; `wasted`: of the attempts
-    among them that had come to nothing, by how they ended. `attempts` and `jobs` ended in it.
+    Seconds times nodes, or processors that were given (imported histories know them), of all
+    attempts in that period; `wasted`: of the attempts among them that had come to nothing, by how
+    they ended. `measured_cpu_seconds`: processor time really used, as far as agents measured it,
+    whole in the period in which an attempt ended. `attempts` and `jobs` ended in it.
     """
 
     day: date | None
@@ -282,6 +286,7 @@ class UsedOut(Answer):
     attempts_ended: int
     node_seconds: float
     cpu_seconds: float
+    measured_cpu_seconds: float
     wasted: dict[str, float]
 
 

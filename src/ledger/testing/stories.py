@@ -241,8 +241,14 @@ class Story:
         n, leader, _ = self._running(job)
         self.ask(Subject(leader, "node"), ReportStarted(node=leader, job=job, attempt=n))
 
-    def end(self, job: int, end: EndKind = "completed", exit_code: int | None = 0) -> None:
-        """The leading node says that the job's attempt is over."""
+    def end(
+        self,
+        job: int,
+        end: EndKind = "completed",
+        exit_code: int | None = 0,
+        cpu_us: int | None = None,
+    ) -> None:
+        """The leading node says that the job's attempt is over, and what it measured, if it did."""
         n, leader, started_at = self._running(job)
         report = ReportEnded(
             node=leader,
@@ -252,6 +258,7 @@ class Story:
             cause=CAUSES[end],
             exit_code=exit_code,
             ran_us=self.now - started_at if started_at else 0,
+            cpu_us=cpu_us,
         )
         self.ask(Subject(leader, "node"), report)
 
@@ -343,7 +350,8 @@ class Wanderer:
         if job := self._some(self._on_nodes("ok")):
             attempt = self.story.cluster.jobs[job].attempt
             end: EndKind = "stopped" if attempt and attempt.stop else self.rng.choice(ENDS)
-            self.story.end(job, end, self.rng.choice((0, 1, None)))
+            used = (None, 0, 1_500_000, 2**40)[job % 4]
+            self.story.end(job, end, self.rng.choice((0, 1, None)), used)
 
     def _ask_about_a_job(self) -> None:
         if job := self._some(self.story.cluster.jobs.values()):

@@ -21,7 +21,7 @@ from ledger.testing.simulation.client import Asked, Desk
 from ledger.testing.simulation.loop import SimulatedLoop
 from ledger.testing.simulation.master import MasterMachine, Row
 from ledger.testing.simulation.network import Network
-from ledger.testing.simulation.node import NodeMachine
+from ledger.testing.simulation.node import FACTS, NodeMachine
 from ledger.testing.simulation.witness import Violation, Witness
 from ledger.wire import Order
 
@@ -141,7 +141,8 @@ class Simulation:
         self.ask(OPERATOR, policy)
         for node in self.nodes:
             name = node.name
-            self.ask(OPERATOR, Enrol(node=name, pool="default", token=name, sha256=name * 32))
+            join = Enrol(node=name, pool="default", cpus=FACTS.cpus, token=name, sha256=name * 32)
+            self.ask(OPERATOR, join)
         self.advance(0.2)
         for node in self.nodes:
             node.switch_on()
