@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from ledger.events import Blob, Decision, JobSpec, Output
+from ledger.events import AbuseRule, Blob, Decision, JobSpec, Output
 from ledger.wire import EndKind
 
 
@@ -224,6 +224,12 @@ class SetPolicy(Command, frozen=True, kw_only=True):
     max_time_limit_s: int | None = None
     output_head_bytes: int | None = None
     output_tail_bytes: int | None = None
+    abuse_submissions_per_min: int | None = None
+    abuse_fail_within_s: int | None = None
+    abuse_fail_percent: int | None = None
+    abuse_fail_jobs: int | None = None
+    abuse_idle_node_s: int | None = None
+    abuse_idle_percent: int | None = None
 
 
 class StartMaster(Command, frozen=True, kw_only=True):
@@ -248,6 +254,20 @@ class SkipProjection(Command, frozen=True, kw_only=True):
     projection: str
     position: int
     reason: str
+
+
+class NoteAbuse(Command, frozen=True, kw_only=True):
+    """The clock says that a user who has broken a rule of use is to be put on record."""
+
+    user: str
+    rule: AbuseRule
+
+
+class AnswerAbuse(Command, frozen=True, kw_only=True):
+    """Say that a finding has been looked at, and what there is to say to it."""
+
+    finding: int
+    note: Blob | None = None
 
 
 class RecordRefused(Command, frozen=True, kw_only=True):

@@ -117,6 +117,7 @@ def test_projections_keys_timers_and_memory(world: Live) -> None:
         "jobs": "up to date",
         "outage_impact": "up to date",
         "usage": "up to date",
+        "abuse": "up to date",
     }
     alice = world.user("alice")
     body = {"argv": ["x"], "pool": "still"}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import schemathesis
 
-from ledger.models import answered, standing
+from ledger.models import abuse, answered, standing
 from live import Live
 
-from .test_permissions import ROUTES
+from .test_permissions import ROUTES, abused
 
 NOT_FROM_AN_ANSWER = {
     "/v1/agents/{node}/enrol",  # who enrols a node chooses its name
@@ -31,6 +31,7 @@ def world(service: Live) -> Live:
     alice.submit(array="0-2", depends=[{"kind": "afterok", "job": 1}])
     alice.ok("POST", "/v1/jobs/3/cancel", {"note": "so"})
     operator.ok("PATCH", "/v1/policy", {"max_jobs_per_user": 900})
+    assert abused(service, "bob", "default") == 1
     return service
 
 
@@ -104,6 +105,8 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/tokens": answered.TokensOut,
         "/v1/impact": answered.ImpactOut,
         "/v1/usage?by=day,user": answered.UsageOut,
+        "/v1/abuse": abuse.FindingsOut,
+        "/v1/abuse/1": abuse.FindingDetailOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
         "/v1/status": standing.StatusOut,

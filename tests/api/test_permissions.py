@@ -64,6 +64,9 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("DELETE", "/v1/tokens/{token}"): Asked("token.revoke", "alice"),
     ("GET", "/v1/impact"): Asked("impact.see", own=True),
     ("GET", "/v1/usage"): Asked("usage.see"),
+    ("GET", "/v1/abuse"): Asked("abuse.see", own=True),
+    ("GET", "/v1/abuse/{finding}"): Asked("abuse.see", "alice"),
+    ("POST", "/v1/abuse/{finding}/answer"): Asked("abuse.answer", "alice", {"note": "so"}),
     ("POST", "/v1/jobs"): Asked("submit", body=QUIET, answers=frozenset({201})),
     ("GET", "/v1/jobs"): Asked("job.see"),
     ("GET", "/v1/jobs/{job}"): Asked("job.see", "alice"),
@@ -128,7 +131,20 @@ def world(service: Live) -> Live:
     until(lambda: service.state(lambda c: c.jobs[running].attempt), "the job is placed")
     assert agent.sync("n1").json()["orders"][0]["job"] == running
     service.running_job = running  # type: ignore[attr-defined]
+    service.finding = abused(service, "alice")  # type: ignore[attr-defined]
     return service
+
+
+def abused(world: Live, user: str, pool: str = "quiet") -> int:
+    """The number of a finding about a user, who has broken a rule that nobody breaks later."""
+    with world.one_client() as operator:
+        operator.ok("PATCH", "/v1/policy", {"abuse_submissions_per_min": 1})
+        http = world.user(user)
+        for _ in range(3):  # a minute may be over meanwhile
+            http.submit(pool=pool)
+        finding = until(lambda: world.state(lambda c: c.watch.findings), "it is noticed")
+        operator.ok("PATCH", "/v1/policy", {"abuse_submissions_per_min": 0})
+    return finding
 
 
 def client_of(world: Live, subject: Subject) -> Http:
@@ -142,6 +158,7 @@ def object_of(world: Live, path: str) -> str:
         name = ROUTES[next(key for key in ROUTES if key[1] == path)].owner
         path = path.replace("{node}", name)
     path = path.replace("{part}", "queue")
+    path = path.replace("{finding}", str(world.finding))  # type: ignore[attr-defined]
     if "{token}" in path:
         token = world.token("alice")
         path = path.replace("{token}", token.split("_")[1])

@@ -51,6 +51,8 @@ EXPECTED = """
     policy.see       yes yes yes yes no  no  no  no
     impact.see       yes no  yes yes no  no  no  no
     usage.see        yes yes yes yes no  no  no  no
+    abuse.see        yes no  yes yes no  no  no  no
+    abuse.answer     no  no  yes yes no  no  no  no
     log.read         no  no  yes yes no  no  no  no
     log.head         yes yes yes yes yes yes no  no
     service.see      yes yes yes yes yes yes yes yes

@@ -9,22 +9,34 @@ import msgspec
 import psycopg
 import pysqlite3
 
-from ledger.events import Event, JobsSubmitted, Recorded
+from ledger.commands import SYSTEM, AnswerAbuse, NoteAbuse, SetPolicy
+from ledger.events import Blob, Event, JobsSubmitted, Recorded
 from ledger.projection import Projection, Table
 from ledger.projection.database import file_of
 from ledger.projection.follower import Follower
 from ledger.projection.source import Source, batch
 from ledger.projection.store import Store
-from ledger.testing.stories import Story, Wanderer
-from ledger_projections import jobs, outage_impact, usage
+from ledger.testing.stories import OPERATOR, Story, Wanderer
+from ledger_projections import abuse, jobs, outage_impact, usage
 from places import Place
 
-PROJECTIONS = [jobs.PROJECTION, outage_impact.PROJECTION, usage.PROJECTION]
+PROJECTIONS = [jobs.PROJECTION, outage_impact.PROJECTION, usage.PROJECTION, abuse.PROJECTION]
+NOTE = Blob(sha256="e" * 64, bytes=5)
 
 
 def wandered(seed: int, steps: int) -> Story:
-    """A story that took its course."""
-    return Wanderer(Story(), Random(seed)).walk(steps)  # noqa: S311
+    """A story that took its course, in which rules of use are broken."""
+    story = Story()
+    rules = {"abuse_submissions_per_min": 1, "abuse_fail_jobs": 3, "abuse_idle_node_s": 60}
+    story.ask(OPERATOR, SetPolicy(**rules, abuse_fail_percent=30, abuse_fail_within_s=600))
+    wanderer = Wanderer(story, Random(seed))  # noqa: S311
+    for step in range(steps):
+        wanderer.walk(1)
+        for user, rule in sorted(story.cluster.watch.due):
+            story.ask(SYSTEM, NoteAbuse(user=user, rule=rule))
+        if step % 20 == 0 and (last := story.cluster.watch.findings):
+            story.ask(OPERATOR, AnswerAbuse(finding=last, note=NOTE if step % 40 else None))
+    return story
 
 
 class End(NamedTuple):

@@ -1,11 +1,13 @@
 """Histories: a seed gives a cluster and sixty steps; the same seed gives the same bytes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from random import Random
 from typing import NamedTuple
 
 from ledger.events import Recorded
 from ledger.testing.simulation import Simulation
+from ledger.testing.simulation.cluster import RULES_OF_USE
 from ledger_projections import jobs, outage_impact
 from oracles.scan import fates, impact, totals
 
@@ -81,11 +83,12 @@ def tell(
     year_s: float = YEAR_S,
     shift_s: float = 0,
     trusting: bool = False,
+    rules_of_use: Mapping[str, int] = RULES_OF_USE,
 ) -> Told:
     """Let a history happen, all of it checked. Raises an AssertionError that names an invariant.
 
     `year_s`: what a step sets a wall clock by; `shift_s`: what all are off by from the beginning;
-    `trusting`: no master refuses to start because of its clock.
+    `trusting`: no master refuses to start because of its clock; `rules_of_use` of the policy.
     """
     projected = (jobs.PROJECTION, outage_impact.PROJECTION) if seed % PROJECTED == 0 else ()
     sim = Simulation(
@@ -98,7 +101,7 @@ def tell(
     for master in sim.masters:
         master.trusting = trusting
     with sim:
-        sim.begin()
+        sim.begin(rules_of_use)
         watched = Watched(sim)
         rules = Compounds(sim, watched, year_s)
         for step in steps_of(seed) if steps is None else steps:

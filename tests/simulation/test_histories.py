@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from ledger.events import AbuseFound
 from ledger.testing.evidence import FULL, Evidence
 
 from .history import STEPS, WEIGHTS, Told, steps_of, tell
@@ -81,11 +82,12 @@ def fails(seed: int, steps: tuple[Step, ...]) -> bool:
 @pytest.mark.fault("E17", "F1", "F2", "F3", "F4", "G1", "G2", "H4", "H5", "H9", "H10", "J3")
 def test_histories(evidence: Evidence) -> None:
     fired: Counter[str] = Counter()
-    events = starts = 0
+    events = starts = found = 0
     for seed in range(HISTORIES):
         result = told(seed)
         fired += result.fired
         events, starts = events + len(result.log), starts + len(result.ran)
+        found += sum(isinstance(r.event, AbuseFound) for r in result.log)
         if seed % TWICE == 0:
             assert tell(seed) == result, f"I26: seed {seed} told twice comes out differently"
     never = [name for name in COMPOUNDS if not fired[name]]
@@ -95,9 +97,14 @@ def test_histories(evidence: Evidence) -> None:
         f"0 violations of I1 to I8, I13, I25 to I27; {HISTORIES // TWICE} told twice, same bytes",
     )
     evidence(
+        "simulated cluster, abuse",
+        f"{found} findings, exactly those of a scan of all events, none twice",
+    )
+    evidence(
         "simulated cluster, compound faults that fired",
         "; ".join(f"{name}: {fired[name]}" for name in COMPOUNDS),
     )
+    assert found > 0
     assert never == [], f"these compound faults never did what they are for: {never}"
 
 

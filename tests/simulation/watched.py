@@ -9,6 +9,7 @@ from ledger.domain.errors import KeyReused
 from ledger.domain.snapshot import to_bytes
 from ledger.domain.state import Cluster, Job
 from ledger.events import (
+    AbuseFound,
     AttemptEnded,
     JobCancelRequested,
     JobChanged,
@@ -23,6 +24,7 @@ from ledger.testing.simulation import OPERATOR, Simulation
 from ledger.testing.simulation.client import Asked
 from ledger.testing.simulation.master import Acknowledged
 from ledger.testing.simulation.witness import Violation, demand
+from oracles.abuse import judged, said
 from oracles.law import KEY_LIFETIME_US, Law
 
 from .reasons import check_reasons
@@ -197,6 +199,17 @@ class Watched:
         demand(not left, f"I25: after {SETTLES_IN_S} s: {left}")
         self.effects_hold()
         demand(to_bytes(fold(self.sim.log().read())) == to_bytes(self.state), "I13: replay")
+        self.abuse_was_noticed()
+
+    def abuse_was_noticed(self) -> None:
+        """L4: who broke a rule of use is on record, once, whoever reigned meanwhile."""
+        found = [r.event for r in self.events if isinstance(r.event, AbuseFound)]
+        wanted = judged(self.events)
+        demand(not wanted.due, f"L4: not noticed: {wanted.due}")
+        right = [said(e) for e in found] == [breach[:-1] for breach in wanted.told]
+        demand(right, f"L4: noticed {found} instead of {wanted.told}")
+        numbers = [e.finding for e in found]
+        demand(numbers == sorted(set(numbers)), f"L4: a number is given again: {numbers}")
 
     def put_in_order(self, *, holds: bool = True) -> None:
         """What an operator does after trouble: nodes serve again, jobs that wait for him go on."""
@@ -224,6 +237,7 @@ class Watched:
         found: list[Any] = list(self.state.jobs.values())
         found += [n for n in self.state.nodes.values() if n.state != "idle"]
         found += sim.witness.running
+        found += self.state.watch.due
         for node in sim.nodes:
             agent = node.agent
             if agent is None or agent.have or agent.spool.unacked():

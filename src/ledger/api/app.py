@@ -7,7 +7,19 @@ from fastapi import FastAPI, Response
 from starlette.types import Scope
 
 from ledger import __version__
-from ledger.api import agents, answers, auth, inner, jobs, nodes, problems, standing, status, usage
+from ledger.api import (
+    abuse,
+    agents,
+    answers,
+    auth,
+    inner,
+    jobs,
+    nodes,
+    problems,
+    standing,
+    status,
+    usage,
+)
 from ledger.api.describe import describe
 from ledger.api.envelope import Envelope
 from ledger.master.service import Service
@@ -47,7 +59,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     # The busiest first: routes are tried in order.
-    for part in (agents, jobs, answers, nodes, usage, status, standing, inner):
+    for part in (agents, jobs, answers, nodes, usage, abuse, status, standing, inner):
         app.include_router(part.router)
     problems.install(app)
     describe(app)

@@ -30,6 +30,7 @@ AFTER: dict[str, tuple[str, str, tuple[str, ...]]] = {
     **dict.fromkeys(OF_NODE[1:], ("node", "node", ("show_node",))),
     "issue": ("token", "token", OF_TOKEN),
     "tokens": ("token", "tokens/0/token", OF_TOKEN),
+    "list_abuse": ("finding", "findings/0/finding", ("show_finding", "answer_finding")),
 }
 """By operation: the path parameter that its answers give, where it stands in them, and what can be
 asked with it."""

@@ -46,6 +46,7 @@ def of_master(running: Running) -> Iterator[Metric]:
     yield nodes
     yield gauge("agents_ahead", "Position an agent saw beyond the log", running.contacts.behind)
     yield gauge("keys", "Idempotency keys remembered", len(c.keys))
+    yield gauge("abuse_findings", "Number of the last finding of abuse", c.watch.findings)
     yield from _writing(running)
     yield from _planning(running)
 

@@ -15,6 +15,7 @@ from ledger.api.standing import backups
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
 from ledger.domain.errors import Forbidden, Malformed
 from ledger.domain.permissions import may
+from ledger.domain.rules_of_use import WORDS
 from ledger.domain.service import POLICY_FIELDS
 from ledger.domain.state import Cluster
 from ledger.master.identity import RESERVED, make_token
@@ -131,7 +132,7 @@ async def policy(who: Who) -> PolicyOut:
     who.demand("policy.see")
     cluster: Cluster = await who.running.master.settled()
     values: dict[str, Any] = {name: getattr(cluster.policy, name) for name in POLICY_FIELDS}
-    return PolicyOut(policy=cluster.policy.number, **values)
+    return PolicyOut(policy=cluster.policy.number, **values, meanings=WORDS)
 
 
 @router.patch("/v1/policy")

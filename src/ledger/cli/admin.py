@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from ledger.cli import exits, shown
+from ledger.cli.abuse import NO_RULES, RulesOfUse
 from ledger.cli.common import NOWHERE, OutputFormat, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
@@ -88,7 +89,7 @@ def revoke(
 
 @policy_app.command
 def show(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
-    """Show the policy in force."""
+    """Show the policy in force, and what each part of it means: the site's rules of use."""
     with at.client() as client:
         _show_policy(client.policy(), form)
     return exits.OK
@@ -113,6 +114,7 @@ def set_(
     output_tail_bytes: Annotated[
         int | None, Parameter(help="Bytes kept of the end of a job's output.")
     ] = None,
+    use: RulesOfUse = NO_RULES,
     form: OutputFormat = "table",
     at: Service = NOWHERE,
 ) -> int:
@@ -131,6 +133,7 @@ def set_(
     }
     given = {field: duration(text) for field, text in durations.items() if text}
     given |= {field: number for field, number in numbers.items() if number is not None}
+    given |= use.given()
     if not given:
         raise BadWord("Say what to change, such as --job-lease 30.")
     with at.client() as client:
@@ -142,11 +145,13 @@ def _show_policy(policy: PolicyOut, form: OutputFormat) -> None:
     if shown.tree(policy, form, name=str(policy.policy)):
         return
     rows = []
-    for field, value in policy.model_dump().items():
+    for field, value in policy.model_dump(exclude={"meanings"}).items():
         text = f"{value:,}" if field.endswith("_bytes") else str(value)
         is_time = field.endswith("_s")
-        rows.append((field.removesuffix("_s"), shown_duration(value) if is_time else text))
-    shown.pairs(rows)
+        text = shown_duration(value) if is_time else text
+        text += " %" if field.endswith("_percent") else ""
+        rows.append([field.removesuffix("_s"), text, policy.meanings.get(field, "")])
+    shown.table(["", "", ""], rows, wrap=True)
 
 
 def whoami(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:

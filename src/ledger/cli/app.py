@@ -41,6 +41,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "node": ("nodes:node_app", "Look at nodes and manage them."),
             "impact": ("nodes:impact", "List whom the loss of nodes hit."),
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
+            "abuse": ("abuse:abuse_app", "List who broke the rules of use, and answer."),
             "policy": ("admin:policy_app", "Show and change the policy."),
             "token": ("admin:token_app", "Issue, list and revoke tokens."),
             "whoami": ("admin:whoami", "Say who you are to the service."),

@@ -83,8 +83,10 @@ def table(
     *,
     right: Sequence[bool] = (),
     fit: bool = True,
+    wrap: bool = False,
 ) -> None:
-    """Write a table; what does not fit the terminal is cut with an ellipsis, if `fit`."""
+    """Write a table; what does not fit the terminal is cut with an ellipsis, if `fit`, but the last
+    column is written on several lines if `wrap`."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -94,7 +96,10 @@ def table(
     for number, title in enumerate(titles):
         is_number = number < len(right) and right[number]
         made.add_column(
-            title, no_wrap=True, overflow="ellipsis", justify="right" if is_number else "left"
+            title,
+            no_wrap=not (wrap and number == len(titles) - 1),
+            overflow="ellipsis",
+            justify="right" if is_number else "left",
         )
     for row in rows:
         cells = [line(cell) for cell in row]

@@ -179,6 +179,18 @@ class Client:
         `until` (RFC 3339), `zone` of the days, and one `user`, `account` or `pool`."""
         return self._get("/v1/usage", m.UsageOut, {"by": by, **asked})
 
+    def findings(self, **filters: Any) -> m.FindingsOut:
+        """One page of findings of abuse: user, rule, unanswered, limit, cursor."""
+        return self._get("/v1/abuse", m.FindingsOut, filters)
+
+    def finding(self, number: int) -> m.FindingDetailOut:
+        """One finding with its evidence."""
+        return self._get(f"/v1/abuse/{number}", m.FindingDetailOut)
+
+    def answer_finding(self, number: int, note: str = "") -> m.DoneOut:
+        """Say that a finding has been looked at."""
+        return self._act(f"/v1/abuse/{number}/answer", m.NoteIn(note=note))
+
     def policy(self) -> m.PolicyOut:
         """The policy in force."""
         return self._get("/v1/policy", m.PolicyOut)

@@ -6,6 +6,7 @@ agent has killed what may be restarted. What may not be restarted is never place
 """
 
 from ledger.commands import GiveUp, Place, ReportEnded, ReportStarted
+from ledger.domain.abuse import count_end
 from ledger.domain.errors import StaleProposal
 from ledger.domain.job import About, finish, queue, unqueue
 from ledger.domain.state import (
@@ -320,6 +321,7 @@ def evolve_started(c: Cluster, r: Recorded, e: AttemptStarted) -> None:
 
 def evolve_ended(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
     """The nodes are free; the job is over, waits again, or is held."""
+    count_end(c, r, e)
     for name in e.nodes:
         if (node := c.nodes.get(name)) is not None:
             node.attempts.discard((e.job, e.attempt))

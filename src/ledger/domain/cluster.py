@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger import commands as cmd
 from ledger import events as ev
-from ledger.domain import attempt, job, node, service, submit
+from ledger.domain import abuse, attempt, job, node, service, submit
 from ledger.domain.permissions import demand
 from ledger.domain.state import Ask, Cluster, Outcome
 
@@ -41,6 +41,8 @@ DECIDE: dict[type[cmd.Command], Callable[[Cluster, Ask, Any], Outcome]] = {
     cmd.StopMaster: service.decide_stop,
     cmd.SkipProjection: service.decide_skip,
     cmd.RecordRefused: service.decide_refused,
+    cmd.NoteAbuse: abuse.decide_note,
+    cmd.AnswerAbuse: abuse.decide_answer,
 }
 
 EVOLVE: dict[type[ev.Event], Callable[[Cluster, ev.Recorded, Any], None]] = {
@@ -70,6 +72,8 @@ EVOLVE: dict[type[ev.Event], Callable[[Cluster, ev.Recorded, Any], None]] = {
     ev.LogRestored: service.evolve_restored,
     ev.ProjectionSkipped: service.evolve_nothing,
     ev.DemandRefused: service.evolve_nothing,
+    ev.AbuseFound: abuse.evolve_found,
+    ev.AbuseAnswered: service.evolve_nothing,
 }
 
 _SYSTEM_ONLY = (
@@ -79,6 +83,7 @@ _SYSTEM_ONLY = (
     cmd.StartMaster,
     cmd.StopMaster,
     cmd.RecordRefused,
+    cmd.NoteAbuse,
 )
 _NODES_OWN = (cmd.Contact, cmd.ReportStarted, cmd.ReportEnded)
 

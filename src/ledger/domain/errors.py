@@ -156,6 +156,13 @@ class UnknownToken(Unknown):
     hint = "`jobledger token list` lists the tokens there are."
 
 
+class UnknownFinding(Unknown):
+    """There is no finding of that number."""
+
+    code, status = "unknown_finding", 404
+    hint = "`jobledger abuse list` lists the findings there are."
+
+
 class OutputGone(Unknown):
     """Nothing is kept of that output: it has expired, or never was."""
 

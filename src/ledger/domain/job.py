@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TypedDict
 
 from ledger.commands import Cancel, Change, Hold, JobCommand, Release, Requeue
+from ledger.domain.abuse import count_submission
 from ledger.domain.arrays import indices
 from ledger.domain.errors import (
     Conflict,
@@ -164,6 +165,8 @@ def _about(job: Job) -> About:
 
 def evolve_submitted(c: Cluster, r: Recorded, e: JobsSubmitted) -> None:
     """The jobs exist, wait, and their key is remembered."""
+    if e.part == 1:
+        count_submission(c, r, e)
     key = _remember(c, e) if e.key else None
     end = e.first_job + e.count
     if end > c.next_job:

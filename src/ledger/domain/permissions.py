@@ -41,6 +41,8 @@ TABLE: dict[str, Rule] = {
     "policy.see": Rule("any", "any", "no", "no", "the policy in force"),
     "impact.see": Rule("own", "any", "no", "no", "who was hit by an outage (users: themselves)"),
     "usage.see": Rule("any", "any", "no", "no", "how much of the cluster was used, and by whom"),
+    "abuse.see": Rule("own", "any", "no", "no", "who broke the rules of use (users: themselves)"),
+    "abuse.answer": Rule("no", "any", "no", "no", "say what became of a finding"),
     "log.read": Rule("no", "any", "no", "no", "the event stream"),
     "log.head": Rule("any", "any", "any", "no", "the head of the log"),
     "service.see": Rule("any", "any", "any", "any", "is the service up, who am I"),

@@ -9,10 +9,12 @@ from ledger.commands import (
     StartMaster,
     StopMaster,
 )
+from ledger.domain import abuse
 from ledger.domain.errors import Forbidden, Malformed, UnknownToken
 from ledger.domain.permissions import demand
 from ledger.domain.state import RULES, Ask, Cluster, Outcome, Policy, Token
 from ledger.events import (
+    AbuseAnswered,
     DemandRefused,
     Event,
     JobHeld,
@@ -35,6 +37,12 @@ POLICY_FIELDS = (
     "max_time_limit_s",
     "output_head_bytes",
     "output_tail_bytes",
+    "abuse_submissions_per_min",
+    "abuse_fail_within_s",
+    "abuse_fail_percent",
+    "abuse_fail_jobs",
+    "abuse_idle_node_s",
+    "abuse_idle_percent",
 )
 
 JOBS_APART = 100_000
@@ -49,6 +57,12 @@ POLICY_BOUNDS = {
     "max_time_limit_s": (1, 10 * 366 * 86_400),
     "output_head_bytes": (0, 1 << 30),
     "output_tail_bytes": (0, 1 << 30),
+    "abuse_submissions_per_min": (0, 1_000_000),
+    "abuse_fail_within_s": (0, 3_600),
+    "abuse_fail_percent": (0, 100),
+    "abuse_fail_jobs": (0, 1_000_000),
+    "abuse_idle_node_s": (0, 10**9),
+    "abuse_idle_percent": (0, 100),
 }
 """The least and the greatest value of each field."""
 
@@ -178,7 +192,9 @@ def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
     longer one; where no node is enrolled, no agent has been told of any."""
     if c.nodes and e.job_lease_s < c.policy.job_lease_s:
         c.lease_until = max(c.lease_until, r.at + c.policy.job_lease_s * 1_000_000)
-    c.policy = Policy(e.policy, **{name: getattr(e, name) for name in POLICY_FIELDS})
+    policy = Policy(e.policy, **{name: getattr(e, name) for name in POLICY_FIELDS})
+    abuse.new_policy(c, policy)
+    c.policy = policy
 
 
 def evolve_started(c: Cluster, r: Recorded, e: MasterStarted) -> None:
@@ -206,7 +222,10 @@ def evolve_restored(c: Cluster, r: Recorded, e: LogRestored) -> None:
     _keep_leases(c, r)
     c.incarnation = e.incarnation
     c.next_job = max(c.next_job, e.first_job)
+    abuse.evolve_restored(c)
 
 
-def evolve_nothing(c: Cluster, r: Recorded, e: ProjectionSkipped | DemandRefused) -> None:
+def evolve_nothing(
+    c: Cluster, r: Recorded, e: ProjectionSkipped | DemandRefused | AbuseAnswered
+) -> None:
     """A fact for projections; the master decides nothing from it."""

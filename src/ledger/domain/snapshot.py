@@ -10,9 +10,10 @@ import msgspec
 
 from ledger.domain.job import queue
 from ledger.domain.state import Cluster, Job, Key, Node, Policy, Token
+from ledger.domain.watch import Watched
 from ledger.events import JobSpec
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Raised whenever the state's shape or meaning changes: older checkpoints are then ignored."""
 
 
@@ -36,6 +37,7 @@ class Snapshot(msgspec.Struct, array_like=True):
     settled: list[tuple[tuple[int, int, str], int]]
     lease_until: int
     absent_us: int
+    watch: Watched
 
 
 _NO_SPEC = JobSpec()
@@ -70,6 +72,7 @@ def to_bytes(c: Cluster) -> bytes:
             settled=sorted(c.settled.items(), key=lambda item: (item[1], item[0])),
             lease_until=c.lease_until,
             absent_us=c.absent_us,
+            watch=Watched.of(c.watch),
         )
     )
 
@@ -92,6 +95,7 @@ def from_bytes(data: bytes) -> Cluster:
         keys=dict(s.keys),
         tokens=dict(s.tokens),
         settled=OrderedDict(s.settled),
+        watch=s.watch.watch(),
     )
     for node in s.nodes:
         c.nodes[node.name] = node

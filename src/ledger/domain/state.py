@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from ledger.commands import Subject
+from ledger.domain.watch import SUBMISSIONS_PER_MIN, Watch
 from ledger.events import Dependency, Event, HoldKind, JobSpec, JobState, NodeState
 
 RULES = 1
@@ -52,6 +53,12 @@ class Policy:
     max_time_limit_s: int = 366 * 86_400
     output_head_bytes: int = 1 << 20
     output_tail_bytes: int = 1 << 20
+    abuse_submissions_per_min: int = SUBMISSIONS_PER_MIN
+    abuse_fail_within_s: int = 10
+    abuse_fail_percent: int = 80
+    abuse_fail_jobs: int = 50
+    abuse_idle_node_s: int = 14_400
+    abuse_idle_percent: int = 5
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -238,6 +245,7 @@ class Cluster:
     pools: dict[str, set[str]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     settled: OrderedDict[tuple[int, int, str], int] = field(default_factory=OrderedDict)
+    watch: Watch = field(default_factory=Watch)
 
     def outcome(self, job: int) -> JobState | None:
         """How a job ended; None while it lives or if it never was."""

@@ -154,7 +154,7 @@ def _events(
     count: int,
     cmd: Submit,
 ) -> list[Event]:
-    pieces = [(0, 1)] if cmd.array else _pieces(specs)
+    pieces = [(0, 1)] if len(specs) == 1 else _pieces(specs)
     return [
         JobsSubmitted(
             first_job=first + low,

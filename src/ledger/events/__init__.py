@@ -1,8 +1,9 @@
 """Everything that can happen: the closed list of facts a jobledger log is made of.
 
-`base` says what an event is; `jobs`, `nodes` and `service` are the three pages of the list.
+`base` says what an event is; `jobs`, `nodes`, `service` and `abuse` are the pages of the list.
 """
 
+from ledger.events.abuse import AbuseAnswered, AbuseFound, AbuseRule
 from ledger.events.base import (
     EVENTS,
     DependencyKind,
@@ -67,6 +68,9 @@ from ledger.events.service import (
 
 __all__ = [
     "EVENTS",
+    "AbuseAnswered",
+    "AbuseFound",
+    "AbuseRule",
     "AgentSeen",
     "AttemptEnded",
     "AttemptEvent",

@@ -48,6 +48,11 @@ class PolicySet(Event, frozen=True, kw_only=True):
     `kill_grace_s`: between TERM and KILL. `max_jobs_per_user`: live jobs of one user at a time.
     `max_time_limit_s`: the longest limit a job may ask for. `output_head_bytes` and
     `output_tail_bytes`: how much of an attempt's output is kept.
+
+    The rules of use, each switched off by 0. `abuse_submissions_per_min`: of one user in a minute.
+    `abuse_fail_percent` of a user's attempts, at least `abuse_fail_jobs` within an hour, failed in
+    less than `abuse_fail_within_s`. `abuse_idle_node_s` of node time held within half a day by
+    attempts that used less than `abuse_idle_percent` of one processor.
     """
 
     policy: int
@@ -59,6 +64,12 @@ class PolicySet(Event, frozen=True, kw_only=True):
     max_time_limit_s: int
     output_head_bytes: int
     output_tail_bytes: int
+    abuse_submissions_per_min: int = 600
+    abuse_fail_within_s: int = 10
+    abuse_fail_percent: int = 80
+    abuse_fail_jobs: int = 50
+    abuse_idle_node_s: int = 14_400
+    abuse_idle_percent: int = 5
 
     @property
     def stream(self) -> str:

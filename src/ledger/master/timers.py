@@ -11,7 +11,7 @@ from typing import NamedTuple
 import structlog
 
 from ledger import events as ev
-from ledger.commands import SYSTEM, Command, GiveUp, RecordRefused, Silence
+from ledger.commands import SYSTEM, Command, GiveUp, NoteAbuse, RecordRefused, Silence
 from ledger.domain.errors import LogBehind, NotNow, NotRecorded, Refusal, StaleProposal, TooBusy
 from ledger.domain.orders import due
 from ledger.domain.schedule import Plan, plan, view
@@ -183,7 +183,8 @@ class RefusedDemand:
 
 
 class Ticker:
-    """Looks at the clock a few times a second: who is silent, what may be given up."""
+    """Looks at the clock a few times a second: who is silent, what may be given up, whom to note
+    because he broke the rules of use."""
 
     def __init__(
         self, master: Master, contacts: Contacts, planner: Planner, refused: RefusedDemand
@@ -221,5 +222,6 @@ class Ticker:
             if when <= now and job.attempt is not None
         ]
         commands += self._refused.due(now)
+        commands += [NoteAbuse(user=user, rule=rule) for user, rule in sorted(cluster.watch.due)]
         if commands:
             await self._master.ask(SYSTEM, commands)

@@ -4,6 +4,7 @@ Times are RFC 3339 in UTC, durations are seconds. They stand below the API, so t
 nothing of the server to speak with it.
 """
 
+from ledger.models.abuse import FindingDetailOut, FindingOut, FindingsOut, ProofOut
 from ledger.models.answered import (
     Answer,
     AttemptOut,
@@ -69,6 +70,9 @@ __all__ = [
     "DependencyIn",
     "DoneOut",
     "EvidenceOut",
+    "FindingDetailOut",
+    "FindingOut",
+    "FindingsOut",
     "Flag",
     "HeadOut",
     "ImpactJobOut",
@@ -95,6 +99,7 @@ __all__ = [
     "PolicyOut",
     "Problem",
     "ProjectionOut",
+    "ProofOut",
     "ReadyOut",
     "ReasonIn",
     "Script",

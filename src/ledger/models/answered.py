@@ -211,7 +211,7 @@ class TokensOut(Answer):
 
 
 class PolicyOut(Answer):
-    """The policy in force."""
+    """The policy in force. `meanings` says in a sentence what each field means."""
 
     policy: int
     job_lease_s: int
@@ -222,6 +222,13 @@ class PolicyOut(Answer):
     max_time_limit_s: int
     output_head_bytes: int
     output_tail_bytes: int
+    abuse_submissions_per_min: int
+    abuse_fail_within_s: int
+    abuse_fail_percent: int
+    abuse_fail_jobs: int
+    abuse_idle_node_s: int
+    abuse_idle_percent: int
+    meanings: dict[str, str] = {}
 
 
 class ImpactJobOut(Answer):

@@ -138,3 +138,9 @@ class PolicyIn(Body):
     max_time_limit_s: Whole | None = None
     output_head_bytes: Whole | None = None
     output_tail_bytes: Whole | None = None
+    abuse_submissions_per_min: Whole | None = None
+    abuse_fail_within_s: Whole | None = None
+    abuse_fail_percent: Whole | None = None
+    abuse_fail_jobs: Whole | None = None
+    abuse_idle_node_s: Whole | None = None
+    abuse_idle_percent: Whole | None = None

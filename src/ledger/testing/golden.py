@@ -19,9 +19,11 @@ import msgspec
 from ledger.codec import CODEC
 from ledger.commands import (
     SYSTEM,
+    AnswerAbuse,
     Configure,
     Contact,
     IssueToken,
+    NoteAbuse,
     RecordRefused,
     ReportEnded,
     Retire,
@@ -46,6 +48,7 @@ from ledger.store.chain import (
     seal,
 )
 from ledger.testing.stories import OPERATOR, Story
+from ledger.wire import EndKind
 
 FORMAT = "jobledger-log"
 _encode = msgspec.json.Encoder().encode
@@ -66,6 +69,7 @@ def told() -> Story:
     _jobs_come_and_go(story)
     _nodes_are_lost(story)
     _people_interfere(story)
+    _rules_are_broken(story)
     _the_service_lives(story)
     return story
 
@@ -164,6 +168,30 @@ def _people_interfere(story: Story) -> None:
     )
     story.ask("ann", token)
     story.ask("ann", RevokeToken(token=token.token, reason="lost"))
+
+
+def _rules_are_broken(story: Story) -> None:
+    rules = SetPolicy(
+        abuse_submissions_per_min=2,
+        abuse_fail_percent=50,
+        abuse_fail_jobs=2,
+        abuse_idle_node_s=60,
+    )
+    story.ask(OPERATOR, rules)
+    story.tick(60)
+    tries: tuple[tuple[int, EndKind], ...] = ((2, "failed"), (3, "failed"), (70, "completed"))
+    for length, end in tries:
+        job = story.submit("eve", account="physics")
+        story.place(job, "n1")
+        story.start(job)
+        story.tick(length)
+        story.end(job, end, 1 if end == "failed" else 0, cpu_us=1_000)
+    for _ in range(3):
+        story.submit("eve", account="physics", held=True)
+    for user, rule in sorted(story.cluster.watch.due):
+        story.ask(SYSTEM, NoteAbuse(user=user, rule=rule))
+    assert story.cluster.watch.findings == 3
+    story.ask(OPERATOR, AnswerAbuse(finding=1, note=blob("a course on scripts; no harm meant")))
 
 
 def _the_service_lives(story: Story) -> None:

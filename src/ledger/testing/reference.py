@@ -21,9 +21,11 @@ import msgspec
 from pydantic import SecretStr
 
 from ledger.cli.reference import commands_page
-from ledger.domain import causes, explain, permissions
+from ledger.domain import causes, explain, permissions, rules_of_use
 from ledger.domain.errors import Refusal, refusals
-from ledger.events import EVENTS, Envelope, Event, Part, base, jobs, nodes, service
+from ledger.domain.service import POLICY_BOUNDS, POLICY_FIELDS
+from ledger.domain.state import Policy
+from ledger.events import EVENTS, Envelope, Event, Part, abuse, base, jobs, nodes, service
 from ledger.settings import Settings
 from ledger.testing.faults import faults_page
 from ledger.testing.http import http_page
@@ -46,7 +48,7 @@ def events_page() -> str:
         "An event is stored as the JSON object `{by, via, request, event}`; the field `event` holds"
         " what is listed here. Fields that have their default are left out.",
     ]
-    for family in (jobs, nodes, service):
+    for family in (jobs, nodes, service, abuse):
         blocks.append(f"## {(inspect.getdoc(family) or '').splitlines()[0].rstrip('.')}")
         for name, cls in EVENTS.items():
             if cls.__module__ == family.__name__:
@@ -136,6 +138,27 @@ def reasons_page() -> str:
     return page(blocks)
 
 
+def policy_page() -> str:
+    """Every field of the policy: what holds until it is set, its bounds, its meaning."""
+    lines = ["| field | default | least | greatest | meaning |", "|---|---|---|---|---|"]
+    first = Policy()
+    for name in POLICY_FIELDS:
+        low, high = POLICY_BOUNDS[name]
+        default = getattr(first, name)
+        lines.append(
+            f"| `{name}` | {default:,} | {low:,} | {high:,} | {cell(rules_of_use.WORDS[name])} |"
+        )
+    blocks = [
+        "# The policy",
+        "What operators may set (`jobledger policy set`), and everybody may see"
+        " (`jobledger policy show`). A change is an event, and holds from then on. What ends in"
+        " `_s` is seconds, in `_bytes` bytes. Made from `src/ledger/domain/service.py` and"
+        " `src/ledger/domain/rules_of_use.py`; change it there and run `make docs`.",
+        "\n".join(lines),
+    ]
+    return page(blocks)
+
+
 def causes_page() -> str:
     """Every cause that an event may name."""
     blocks = [
@@ -165,6 +188,7 @@ PAGES: dict[str, Page] = {
     "reference/permissions.md": permissions_page,
     "reference/reasons.md": reasons_page,
     "reference/causes.md": causes_page,
+    "reference/policy.md": policy_page,
     "reference/commands.md": commands_page,
     "reference/http.md": http_page,
     "reference/faults.md": faults_page,

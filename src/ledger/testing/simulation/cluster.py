@@ -4,7 +4,7 @@ projections. Everything that is drawn is drawn from one seed."""
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
@@ -27,6 +27,14 @@ from ledger.wire import Order
 
 OPERATOR = Subject("olga", "operator")
 LEASE_S, MARGIN_S, LOST_AFTER_S = 6, 2, 40
+RULES_OF_USE = {
+    "abuse_submissions_per_min": 3,
+    "abuse_fail_percent": 20,
+    "abuse_fail_jobs": 4,
+    "abuse_idle_node_s": 5,
+    "abuse_idle_percent": 50,
+}
+"""A policy's rules of use, such as are broken now and then."""
 
 
 class Projector:
@@ -130,13 +138,17 @@ class Simulation:
             projector.close()
         self._exit.close()
 
-    def begin(self) -> None:
+    def begin(self, rules_of_use: Mapping[str, int] = RULES_OF_USE) -> None:
         """The first master reigns, the nodes join, the agents report."""
         for master in self.masters:
             master.start()
         self.advance(0.5)
         policy = SetPolicy(
-            job_lease_s=LEASE_S, lease_margin_s=MARGIN_S, lost_after_s=LOST_AFTER_S, kill_grace_s=1
+            job_lease_s=LEASE_S,
+            lease_margin_s=MARGIN_S,
+            lost_after_s=LOST_AFTER_S,
+            kill_grace_s=1,
+            **rules_of_use,
         )
         self.ask(OPERATOR, policy)
         for node in self.nodes:

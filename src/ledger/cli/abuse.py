@@ -1,0 +1,178 @@
+"""`abuse …`: who broke the rules of use, by what evidence, and what was said to it."""
+
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from ledger.cli import exits, shown
+from ledger.cli.common import NOWHERE, Note, OutputFormat, Quiet, Service
+from ledger.cli.exits import say
+from ledger.cli.shown import Column, when
+from ledger.cli.text import line
+from ledger.cli.words import BadWord, duration, shown_duration
+from ledger.events import AbuseRule
+from ledger.models import FindingOut, FindingsOut
+
+abuse_app = App(name="abuse", help="Look at findings of abuse, and answer them.")
+
+PAGE = 500
+Finding = Annotated[int, Parameter(help="A finding, by its number.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RulesOfUse:
+    """The options of `policy set` that are rules of use; a rule is switched off by a 0."""
+
+    abuse_submissions_per_min: Annotated[
+        int | None, Parameter(help="Submissions of one user in a minute, before he is noticed.")
+    ] = None
+    abuse_fail_percent: Annotated[
+        int | None, Parameter(help="Share of a user's attempts that fail at once, noticed: 80.")
+    ] = None
+    abuse_fail_jobs: Annotated[
+        int | None, Parameter(help="Attempts within an hour from which on the share counts.")
+    ] = None
+    abuse_fail_within: Annotated[
+        str, Parameter(help="Failed at once is failed in less time than this: 10.")
+    ] = ""
+    abuse_idle_node: Annotated[
+        str, Parameter(help="Node time held idle within 12 hours, before it is noticed: 4h.")
+    ] = ""
+    abuse_idle_percent: Annotated[
+        int | None, Parameter(help="An attempt is idle below this share of one processor: 5.")
+    ] = None
+
+    def given(self) -> dict[str, int]:
+        """The fields of the policy that are to be changed."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name if isinstance(value, int) else f"{name}_s": (
+                value if isinstance(value, int) else duration(value)
+            )
+            for name, value in told.items()
+            if value not in (None, "")
+        }
+
+
+NO_RULES = RulesOfUse()
+
+
+@abuse_app.command(name="list")
+def list_(
+    *,
+    user: Annotated[str, Parameter(name=["--user", "-u"], help="Only about this user.")] = "",
+    rule: Annotated[AbuseRule | None, Parameter(help="Only of this rule.")] = None,
+    unanswered: Annotated[
+        bool, Parameter(negative="", help="Only what no operator has answered.")
+    ] = False,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"], help="At most so many; 0: all.")] = 100,
+    form: OutputFormat = "table",
+    at: Service = NOWHERE,
+) -> int:
+    """List who broke the rules of use, the latest first. Users see what is about themselves."""
+    found: list[FindingOut] = []
+    asked = {"user": user, "rule": rule or "", "unanswered": unanswered or ""}
+    with at.client() as client:
+        page = client.findings(**asked, limit=min(limit, PAGE) if limit else PAGE)
+        found += page.findings
+        while page.next is not None and (not limit or len(found) < limit):
+            page = client.findings(**asked, limit=PAGE, cursor=page.next)
+            found += page.findings
+    kept = found[:limit] if limit else found
+    answer = FindingsOut(findings=kept, position=page.position)
+    if form in ("table", "wide") and kept:
+        shown.data(_verdict(kept))
+    empty = "No findings. `jobledger policy show` shows the rules of use."
+    shown.write(kept, COLUMNS, form, name=lambda f: str(f.finding), tree=answer, empty=empty)
+    if page.next is not None or len(found) > len(kept):
+        say(f"There are more than {limit}; --limit 0 shows all.")
+    if form in ("table", "wide"):
+        shown.data(f"As of position {page.position}.")
+    return exits.OK
+
+
+def _verdict(found: list[FindingOut]) -> str:
+    users = {f.user for f in found}
+    left = sum(not f.answers for f in found)
+    what = "1 finding" if len(found) == 1 else f"{len(found):,} findings"
+    who = f"about {found[0].user}" if len(users) == 1 else f"about {len(users)} users"
+    answers = "answered" if not left else "not answered"
+    if 0 < left < len(found):
+        answers = f"{left:,} of them not answered"
+    return line(f"{what} {who}, {answers}.")
+
+
+@abuse_app.command
+def show(finding: Finding, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
+    """Show a finding: the rule, the events it rests on, and how to stay within the rule."""
+    with at.client() as client:
+        found = client.finding(finding)
+    if shown.tree(found, form, name=str(found.finding)):
+        return exits.OK
+    shown.data(line(found.sentence))
+    shown.data("")
+    shown.pairs(
+        [
+            ("  rule", f"{found.rule}, of policy {found.policy}"),
+            ("  account", found.account),
+            ("  between", f"{when(found.since)} and {when(found.until)}"),
+            ("  noticed", when(found.found_at)),
+            ("  answered", _answered(found)),
+            ("  said", found.note),
+        ]
+    )
+    shown.data("")
+    if found.count > len(found.evidence):
+        shown.data(f"The last {len(found.evidence)} of {found.count:,} events:")
+    rows = [[str(p.position), when(p.at), str(p.job), p.what] for p in found.evidence]
+    shown.table(["POSITION", "AT", "JOB", "WHAT"], rows, right=[True, False, True], wrap=True)
+    shown.data("")
+    shown.data("How to stay within the rule:")
+    for advice in found.advice:
+        shown.data(f"  {line(advice)}")
+    shown.data(f"As of position {found.position}.")
+    return exits.OK
+
+
+def _answered(found: FindingOut) -> str:
+    return f"{when(found.answered_at)} by {found.answered_by}" if found.answers else "not yet"
+
+
+@abuse_app.command
+def answer(
+    finding: Finding,
+    /,
+    *,
+    note: Note = "",
+    quiet: Quiet = False,
+    at: Service = NOWHERE,
+) -> int:
+    """Say that a finding has been looked at, and what there is to say to its user (operators)."""
+    if finding < 1:
+        raise BadWord("A finding has a number from 1 on.")
+    with at.client() as client:
+        client.answer_finding(finding, note)
+    if not quiet:
+        say(f"Finding {finding} is answered.")
+    return exits.OK
+
+
+def _amount(f: FindingOut, value: int) -> str:
+    if f.rule == "submissions":
+        return f"{value:,}/min"
+    return f"{value} %" if f.rule == "failing" else shown_duration(value)
+
+
+COLUMNS: list[Column[FindingOut]] = [
+    Column("FINDING", lambda f: str(f.finding), right=True),
+    Column("NOTICED", lambda f: when(f.found_at)),
+    Column("USER", lambda f: f.user),
+    Column("ACCOUNT", lambda f: f.account, wide=True),
+    Column("RULE", lambda f: f.rule),
+    Column("FOUND", lambda f: _amount(f, f.found), right=True),
+    Column("LIMIT", lambda f: _amount(f, f.limit), right=True),
+    Column("ANSWERED", lambda f: f"by {f.answered_by}" if f.answers else "no"),
+    Column("WHEN", lambda f: when(f.answered_at), wide=True),
+]

@@ -1,0 +1,108 @@
+"""What is remembered of users so that it is seen who breaks a rule of use, and how it is stored.
+
+It has a bound for each user, and users who have done nothing lately are forgotten.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from ledger.events import AbuseFound, AbuseRule
+
+EVIDENCE = 20
+"""So many jobs and positions of events stand in a finding: the latest."""
+
+SUBMISSIONS_PER_MIN = 600
+"""What a user may submit in a minute until a policy says otherwise."""
+
+
+class Trace(NamedTuple):
+    """An event that may be evidence, and the job and the account it is about ("": several)."""
+
+    at: int
+    position: int
+    job: int
+    account: str
+
+
+class Tally(msgspec.Struct, gc=False):
+    """What counts of one user in a window that slides: `of` how many events, `amount` what they
+    add up to. `spans`: the same for each span of the window, by its number, the latest last; there
+    is one at least. `traces`: the latest events with an amount, perhaps of before the window."""
+
+    spans: list[tuple[int, int, int]]
+    of: int = 0
+    amount: int = 0
+    traces: list[Trace] = []
+
+
+def near_from(limit: int) -> int:
+    """A user's submissions in a minute up to which none can be evidence; `limit` 0: any number."""
+    return limit + 1 - EVIDENCE if limit else 1 << 62
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is remembered of users so that it is seen who breaks a rule of use.
+
+    `requests`: submissions of the minute that ends at `minute_ends`; of users with more than
+    `near_from` of them, `near` has the events. `failing` and `idle`: whose attempts ended within
+    the windows of these rules, the longest silent first. `bursts`: users who have broken a rule,
+    and from when on nothing of it counts. `due`: findings that are not on record yet, and have no
+    number. `findings` are on record.
+    """
+
+    findings: int = 0
+    minute_ends: int = 0
+    near_from: int = near_from(SUBMISSIONS_PER_MIN)
+    requests: dict[str, int] = field(default_factory=dict)
+    near: dict[str, list[Trace]] = field(default_factory=dict)
+    failing: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
+    idle: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
+    bursts: dict[tuple[str, AbuseRule], int] = field(default_factory=dict)
+    due: dict[tuple[str, AbuseRule], AbuseFound] = field(default_factory=dict)
+
+
+class Watched(msgspec.Struct, array_like=True):
+    """`Watch` as it is stored: what is in an order in it stays so, the rest is sorted."""
+
+    findings: int
+    minute_ends: int
+    near_from: int
+    requests: list[tuple[str, int]]
+    near: list[tuple[str, list[Trace]]]
+    failing: list[tuple[str, Tally]]
+    idle: list[tuple[str, Tally]]
+    bursts: list[tuple[tuple[str, AbuseRule], int]]
+    due: list[AbuseFound]
+
+    @classmethod
+    def of(cls, w: Watch) -> "Watched":
+        """The stored form of a watch."""
+        return cls(
+            findings=w.findings,
+            minute_ends=w.minute_ends,
+            near_from=w.near_from,
+            requests=sorted(w.requests.items()),
+            near=sorted(w.near.items()),
+            failing=list(w.failing.items()),
+            idle=list(w.idle.items()),
+            bursts=sorted(w.bursts.items()),
+            due=[w.due[key] for key in sorted(w.due)],
+        )
+
+    def watch(self) -> Watch:
+        """The watch that was stored."""
+        return Watch(
+            findings=self.findings,
+            minute_ends=self.minute_ends,
+            near_from=self.near_from,
+            requests=dict(self.requests),
+            near=dict(self.near),
+            failing=OrderedDict(self.failing),
+            idle=OrderedDict(self.idle),
+            bursts=dict(self.bursts),
+            due={(found.user, found.rule): found for found in self.due},
+        )
