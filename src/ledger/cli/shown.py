@@ -4,10 +4,10 @@ A table fits the terminal; into a pipe it goes whole, without colours and paddin
 """
 
 import csv
-import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,7 +19,6 @@ from ledger.cli.failures import coloured
 from ledger.cli.text import json_text, line
 
 Row = TypeVar("Row", bound=BaseModel)
-PIPE_WIDTH = 100_000
 COLOURS = {
     "running": "green",
     "completed": "green",
@@ -85,35 +84,68 @@ def table(
     fit: bool = True,
     wrap: bool = False,
 ) -> None:
-    """Write a table; what does not fit the terminal is cut with an ellipsis, if `fit`, but the last
-    column is written on several lines if `wrap`."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Write a table; what does not fit the terminal is cut with an ellipsis, if `fit`: the widest
+    columns first. With `wrap` the last column goes on in further lines instead."""
+    cells = [list(titles), *([line(cell) for cell in row] for row in rows)]
+    if not any(titles):
+        del cells[0]
+    widths = [max(map(_cells, column), default=0) for column in zip(*cells, strict=True)]
+    if fit and sys.stdout.isatty():
+        widths = _fitted(widths, _width() - len(GAP) * (len(widths) - 1))
+        if wrap:
+            cells = [row for whole in cells for row in _wrapped(whole, widths[-1])]
+    colour, to_right = coloured(sys.stdout), [*right, *[False] * len(widths)][: len(widths)]
+    for number, row in enumerate(cells):
+        head = number == 0 and any(titles)
+        shown = []
+        for cell, width, numeric in zip(row, widths, to_right, strict=True):
+            aligned = _aligned(cell, width, numeric)
+            shown.append(_styled(aligned, cell, head=head) if colour else aligned)
+        data(GAP.join(shown).rstrip())
 
-    terminal = sys.stdout.isatty()
-    made = Table(box=None, pad_edge=False, show_header=any(titles), header_style="bold")
-    for number, title in enumerate(titles):
-        is_number = number < len(right) and right[number]
-        made.add_column(
-            title,
-            no_wrap=not (wrap and number == len(titles) - 1),
-            overflow="ellipsis",
-            justify="right" if is_number else "left",
-        )
-    for row in rows:
-        cells = [line(cell) for cell in row]
-        made.add_row(*(Text(c, style=COLOURS.get(c.partition(" ")[0], "")) for c in cells))
-    text = io.StringIO()
-    Console(
-        file=text,
-        width=_width() if terminal and fit else PIPE_WIDTH,
-        force_terminal=terminal,
-        color_system="standard" if coloured(sys.stdout) else None,
-        highlight=False,
-    ).print(made, crop=False)
-    for written in text.getvalue().splitlines():
-        data(written.rstrip())
+
+GAP = "  "
+BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
+CODES = {"green": "\x1b[32m", "red": "\x1b[31m", "yellow": "\x1b[33m"}
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _fitted(widths: Sequence[int], room: int) -> list[int]:
+    """The widths of columns, the widest made narrower until they fit, but none to nothing."""
+    most = max(widths, default=0)
+    while most > 1 and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    return [min(width, most) for width in widths]
+
+
+def _wrapped(row: Sequence[str], width: int) -> list[Sequence[str]]:
+    """A row as several, its last cell going on in each."""
+    parts = textwrap.wrap(row[-1], max(1, width)) or [""]
+    empty = [""] * (len(row) - 1)
+    return [[*(row[:-1] if n == 0 else empty), part] for n, part in enumerate(parts)]
+
+
+def _aligned(text: str, width: int, right: bool) -> str:
+    """A text that takes just this many columns."""
+    left = width - _cells(text)
+    if left < 0:
+        from rich.cells import set_cell_size
+
+        return set_cell_size(text, width - 1) + "…"
+    return " " * left + text if right else text + " " * left
+
+
+def _styled(aligned: str, text: str, *, head: bool) -> str:
+    code = BOLD if head else CODES.get(COLOURS.get(text.partition(" ")[0], ""), "")
+    return f"{code}{aligned}{PLAIN}" if code and aligned.strip() else aligned
 
 
 def _width() -> int:
