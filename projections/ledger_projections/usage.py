@@ -1,23 +1,18 @@
 """Who used how many nodes and processors, when, and how much of it came to nothing?
 
-What is in use is kept as differences, not as levels. A row says by how much the nodes in use rose
-or fell in a quarter of an hour, and what of that quarter this was worth. Its use is then the sum of
-all rises before it, times its width, plus what it was worth itself: exact to the microsecond, one
-row an event at most, nothing to write while nothing changes, and any day of any time zone is a sum
-of whole quarters.
+What is in use is kept as differences, not as levels (`ledger.projection.grid`): exact to the
+microsecond, one row an event at most, nothing to write while nothing changes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from ledger.events import AttemptEnded, AttemptPlaced, Recorded
-from ledger.projection import Projection, Table
-
-SLOT_US = 900_000_000
-"""A quarter of an hour, which every time zone's midnight is a multiple of."""
+from ledger.projection import Projection, Table, grid
+from ledger.projection.grid import SLOT_US, left_of, slot_of
 
 USED = "used"
 """The kind of all use. The other kinds are how attempts ended: `failed`, `node_fail` and so on,
@@ -60,9 +55,9 @@ def flow_keys(r: Recorded) -> Iterable[Key]:
     assert isinstance(e, AttemptPlaced | AttemptEnded)
     whose = (e.user, e.account, e.pool)
     if isinstance(e, AttemptPlaced):
-        return ((_slot(e.placed_at), *whose, USED),)
-    slots = dict.fromkeys((_slot(e.placed_at), _slot(_end(e))))
-    return [(_slot(_end(e)), *whose, USED), *((slot, *whose, e.outcome) for slot in slots)]
+        return ((slot_of(e.placed_at), *whose, USED),)
+    slots = dict.fromkeys((slot_of(e.placed_at), slot_of(_end(e))))
+    return [(slot_of(_end(e)), *whose, USED), *((slot, *whose, e.outcome) for slot in slots)]
 
 
 def evolve_flow(key: Key, row: FlowRow | None, r: Recorded) -> FlowRow:
@@ -73,9 +68,9 @@ def evolve_flow(key: Key, row: FlowRow | None, r: Recorded) -> FlowRow:
     row = row or FlowRow(*key)
     nodes = len(e.nodes) if e.node_count is None else e.node_count
     cpus = e.cpus or 0
-    if isinstance(e, AttemptPlaced) or (kind != USED and slot == _slot(e.placed_at)):
+    if isinstance(e, AttemptPlaced) or (kind != USED and slot == slot_of(e.placed_at)):
         row = _changed(row, e.placed_at, nodes, cpus)
-    if isinstance(e, AttemptEnded) and slot == _slot(_end(e)):
+    if isinstance(e, AttemptEnded) and slot == slot_of(_end(e)):
         row = _changed(row, _end(e), -nodes, -cpus)
         if kind != USED:
             final = e.next == "final"
@@ -89,7 +84,7 @@ def evolve_flow(key: Key, row: FlowRow | None, r: Recorded) -> FlowRow:
 
 
 def _changed(row: FlowRow, at: int, nodes: int, cpus: int) -> FlowRow:
-    left = (row.slot + 1) * SLOT_US - at
+    left = left_of(row.slot, at)
     return msgspec.structs.replace(
         row,
         nodes=row.nodes + nodes,
@@ -97,10 +92,6 @@ def _changed(row: FlowRow, at: int, nodes: int, cpus: int) -> FlowRow:
         cpus=row.cpus + cpus,
         cpu_us=row.cpu_us + cpus * left,
     )
-
-
-def _slot(at: int) -> int:
-    return at // SLOT_US
 
 
 def _end(e: AttemptEnded) -> int:
@@ -155,30 +146,30 @@ def usage(
     in which nothing was used and nothing ended are left out. Sorted by period and group.
     """
     groups = [FLOW.c[name] for name in ("user", "account", "pool") if name in by]
-    query = sa.select(
-        *groups,
-        FLOW.c.kind,
+    wanted = ((FLOW.c.user, user), (FLOW.c.account, account), (FLOW.c.pool, pool))
+    levels = [grid.Level(FLOW.c.nodes, FLOW.c.node_us), grid.Level(FLOW.c.cpus, FLOW.c.cpu_us)]
+    rows = grid.read(
+        connection,
         FLOW.c.slot,
-        *(sa.func.sum(FLOW.c[name]) for name in SUMS),
-    ).where(FLOW.c.slot < -(-edges[-1] // SLOT_US))
-    for column, wanted in ((FLOW.c.user, user), (FLOW.c.account, account), (FLOW.c.pool, pool)):
-        query = query.where(column == wanted) if wanted else query
-    order = [*groups, FLOW.c.kind, FLOW.c.slot]
+        [*groups, FLOW.c.kind],
+        levels,
+        [FLOW.c[name] for name in COUNTS],
+        edges,
+        where=[column == value for column, value in wanted if value],
+        together=grid.width(edges),
+    )
     found: dict[tuple[int, tuple[str, ...]], dict[str, list[int]]] = {}
-    for (group, kind), rows in _runs(connection.execute(query.group_by(*order).order_by(*order)),
-                                     len(groups)):  # fmt: skip
-        for period, sums in enumerate(_between(rows, edges)):
+    for (*group, kind), changes in rows.items():
+        for period, sums in enumerate(grid.between(changes, edges, len(levels), len(COUNTS))):
             if any(sums):
-                found.setdefault((period, group), {})[kind] = sums
+                found.setdefault((period, tuple(group)), {})[kind] = sums
     return [
         _used(period, dict(zip([g.name for g in groups], group, strict=True)), kinds)
         for (period, group), kinds in sorted(found.items())
     ]
 
 
-LEVELS = ("nodes", "node_us", "cpus", "cpu_us")
 COUNTS = ("attempts", "jobs", "measured_us")
-SUMS = (*LEVELS, *COUNTS)
 
 
 def span(connection: sa.Connection) -> tuple[int, int] | None:
@@ -187,47 +178,6 @@ def span(connection: sa.Connection) -> tuple[int, int] | None:
         sa.select(sa.func.min(FLOW.c.slot), sa.func.max(FLOW.c.slot))
     ).one()
     return None if low is None else (low * SLOT_US, (high + 1) * SLOT_US)
-
-
-def _runs(
-    rows: Iterable[Any], width: int
-) -> Iterator[tuple[tuple[tuple[str, ...], str], list[tuple[int, ...]]]]:
-    """Rows by group and kind: slot and sums of each."""
-    known: tuple[tuple[str, ...], str] | None = None
-    some: list[tuple[int, ...]] = []
-    for row in rows:
-        key = (tuple(row[:width]), row[width])
-        if key != known:
-            if known is not None:
-                yield known, some
-            known, some = key, []
-        some.append(tuple(int(value) for value in row[width + 1 :]))
-    if known is not None:
-        yield known, some
-
-
-def _between(rows: Sequence[tuple[int, ...]], edges: Sequence[int]) -> Iterator[list[int]]:
-    """Between each two edges: node_us, cpu_us and `COUNTS`, out of changes in slots' order."""
-    place = nodes = cpus = node_us = cpu_us = 0
-    counts = [0] * len(COUNTS)
-    at = before = None
-    for edge in edges:
-        while place < len(rows) and rows[place][0] * SLOT_US < edge:
-            slot, d_nodes, d_node_us, d_cpus, d_cpu_us, *more = rows[place]
-            end = (slot + 1) * SLOT_US
-            if at is not None:
-                node_us += nodes * (end - at)
-                cpu_us += cpus * (end - at)
-            at = end
-            nodes, cpus = nodes + d_nodes, cpus + d_cpus
-            node_us, cpu_us = node_us + d_node_us, cpu_us + d_cpu_us
-            counts = [old + new for old, new in zip(counts, more, strict=True)]
-            place += 1
-        left = edge - (edge if at is None else at)
-        now = [node_us + nodes * left, cpu_us + cpus * left, *counts]
-        if before is not None:
-            yield [new - old for new, old in zip(now, before, strict=True)]
-        before = now
 
 
 def _used(period: int, group: dict[str, str], kinds: dict[str, list[int]]) -> Used:

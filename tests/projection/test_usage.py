@@ -9,34 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ledger.importing.past import Past, Try, write
+from ledger.importing.past import Past, write
+from ledger.projection.grid import SLOT_US
 from ledger_projections import usage
-from ledger_projections.usage import SLOT_US
 from oracles.scan import use
 from places import Place
 from projection.keeping import Told, ask, close, in_batches, kept, wandered
-
-OUTCOMES = ("completed", "failed", "node_fail", "cancelled")
-
-
-@st.composite
-def pasts(draw: st.DrawFn) -> list[Past]:
-    """Jobs of two users within a few hours, some of no length, some that still run."""
-    found = []
-    for job in range(1, draw(st.integers(1, 12)) + 1):
-        start = draw(st.integers(0, 8 * SLOT_US))
-        length = draw(st.sampled_from((0, 1, SLOT_US, 3 * SLOT_US)) | st.integers(0, 4 * SLOT_US))
-        a_try = Try(
-            start=start,
-            end=draw(st.sampled_from((start + length, start + length, None))),
-            nodes=(),
-            node_count=draw(st.integers(1, 5)),
-            cpus=draw(st.none() | st.integers(1, 64)),
-            outcome=draw(st.sampled_from(OUTCOMES)),
-        )
-        user = draw(st.sampled_from(("ann", "bob")))
-        found.append(Past(job, user, f"of-{user}", "main", "", "", start, 1, 60, (a_try,)))
-    return found
+from projection.pasts import pasts
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
