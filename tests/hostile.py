@@ -273,11 +273,14 @@ def _queries() -> Iterator[Hostile]:
         yield Hostile(f"impact {query}", "GET", f"/v1/impact?{query}", fine=query.endswith("%00"))
     for query in ("by=week", "zone=../../etc/passwd", "zone=Nowhere/Land", "since=x", "until=2026"):
         yield Hostile(f"usage {query}", "GET", f"/v1/usage?by=day&{query}")
+        yield Hostile(f"demand {query}", "GET", f"/v1/demand?by=hour&{query}")
     for query in ("rule=rudeness", "user=a%20b", "unanswered=perhaps", "limit=0", "cursor=x"):
         yield Hostile(f"abuse {query}", "GET", f"/v1/abuse?{query}")
     for number in ("0", "-1", "x", "1.5", "9" * 30):
         yield Hostile(f"finding {number}", "GET", f"/v1/abuse/{number}")
         yield Hostile(f"answer {number}", "POST", f"/v1/abuse/{number}/answer", b'{"note":"x"}')
+    for query in ("by=day", "by=pool,pool,pool,pool", "user=%00", "pool=" + "x" * 65):
+        yield Hostile(f"queue {query[:20]}", "GET", f"/v1/queue?{query}")
     for query in ("after=-1", "after=x", "after=" + "9" * 30, "follow=perhaps"):
         yield Hostile(f"events {query[:20]}", "GET", f"/v1/events?{query}")
     for query in (

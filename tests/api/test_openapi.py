@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import schemathesis
 
-from ledger.models import abuse, answered, standing
+from ledger.models import abuse, answered, demanded, standing
 from live import Live
 
 from .test_permissions import ROUTES, abused
@@ -107,6 +107,8 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/usage?by=day,user": answered.UsageOut,
         "/v1/abuse": abuse.FindingsOut,
         "/v1/abuse/1": abuse.FindingDetailOut,
+        "/v1/queue": demanded.QueueOut,
+        "/v1/demand?by=day,pool": demanded.DemandOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
         "/v1/status": standing.StatusOut,

@@ -67,6 +67,8 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/v1/abuse"): Asked("abuse.see", own=True),
     ("GET", "/v1/abuse/{finding}"): Asked("abuse.see", "alice"),
     ("POST", "/v1/abuse/{finding}/answer"): Asked("abuse.answer", "alice", {"note": "so"}),
+    ("GET", "/v1/queue"): Asked("job.see"),
+    ("GET", "/v1/demand"): Asked("demand.see"),
     ("POST", "/v1/jobs"): Asked("submit", body=QUIET, answers=frozenset({201})),
     ("GET", "/v1/jobs"): Asked("job.see"),
     ("GET", "/v1/jobs/{job}"): Asked("job.see", "alice"),

@@ -15,6 +15,7 @@ from schemathesis.engine import events, from_schema
 
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 UNSAYABLE = (
+    "demand",  # times, time zones
     "change",  # 60.0 is an integer to the schema, and refused here, as in all that follow
     "enrol",  # names among the features
     "impact",  # sets of nodes, times

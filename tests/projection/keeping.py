@@ -17,10 +17,12 @@ from ledger.projection.follower import Follower
 from ledger.projection.source import Source, batch
 from ledger.projection.store import Store
 from ledger.testing.stories import OPERATOR, Story, Wanderer
-from ledger_projections import abuse, jobs, outage_impact, usage
+from ledger_projections import abuse, demand, jobs, outage_impact, usage
 from places import Place
 
-PROJECTIONS = [jobs.PROJECTION, outage_impact.PROJECTION, usage.PROJECTION, abuse.PROJECTION]
+PROJECTIONS = [
+    projection.PROJECTION for projection in (jobs, outage_impact, usage, abuse, demand)
+]
 NOTE = Blob(sha256="e" * 64, bytes=5)
 
 

@@ -12,6 +12,7 @@ from ledger.api import (
     agents,
     answers,
     auth,
+    demand,
     inner,
     jobs,
     nodes,
@@ -59,7 +60,18 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     # The busiest first: routes are tried in order.
-    for part in (agents, jobs, answers, nodes, usage, abuse, status, standing, inner):
+    for part in (
+        agents,
+        jobs,
+        answers,
+        nodes,
+        usage,
+        demand,
+        abuse,
+        status,
+        standing,
+        inner,
+    ):
         app.include_router(part.router)
     problems.install(app)
     describe(app)

@@ -1,32 +1,28 @@
 """How much of the cluster was used, when and by whom, and how much of it came to nothing."""
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Query
 
 from ledger.api import history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.jobs import OptionalFilter
+from ledger.api.periods import Time, ZoneName, cut, zone_of
 from ledger.api.waiting import FRESH
-from ledger.domain.errors import Malformed
 from ledger.models import UsageOut, UsedOut
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 
 GROUP = "(day|user|account|pool)"
-MAX_DAYS = 10_000
 
 
 @router.get("/usage", dependencies=FRESH)
 async def usage(
     who: Who,
     by: Annotated[str, Query(pattern=f"^({GROUP}(,{GROUP}){{0,3}})?$")] = "",
-    since: Annotated[str, Query(max_length=40)] = "",
-    until: Annotated[str, Query(max_length=40)] = "",
-    zone: Annotated[str, Query(max_length=60, pattern="^[A-Za-z0-9_+/-]+$")] = "UTC",
+    since: Time = "",
+    until: Time = "",
+    zone: ZoneName = "UTC",
     user: OptionalFilter = "",
     account: OptionalFilter = "",
     pool: OptionalFilter = "",
@@ -37,7 +33,7 @@ async def usage(
     Measured processor time is known once an attempt has ended, and counted then.
     """
     who.demand("usage.see")
-    groups, midnight = by.split(","), _zone(zone)
+    groups, where = by.split(","), zone_of(zone)
     first, last = history.micros(since), history.micros(until)
     span = await history.ask(who, "usage", "span")
     if span is not None:
@@ -45,11 +41,11 @@ async def usage(
         last = last or max(first + 1, min(span[1], who.running.master.now()))
     if span is None or first >= last:
         return _answer(who, first, last, zone, [])
-    edges = list(_midnights(first, last, midnight)) if "day" in groups else [first, last]
+    edges = cut(first, last, "day" if "day" in groups else "", where)
     rows = await history.ask(
         who, "usage", "usage", edges=edges, by=groups, user=user, account=account, pool=pool
     )
-    days = [show.at(edge).astimezone(midnight).date() for edge in edges]
+    days = [show.at(edge).astimezone(where).date() for edge in edges]
     told = [_row(row, days[row.period] if "day" in groups else None) for row in rows]
     return _answer(who, first, last, zone, told)
 
@@ -77,26 +73,3 @@ def _row(row: Any, day: Any) -> UsedOut:
         measured_cpu_seconds=row.measured_us / 1_000_000,
         wasted={kind: us / 1_000_000 for kind, us in row.wasted.items()},
     )
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise Malformed(f"zone={name}: write a time zone, such as Europe/Berlin or UTC.") from None
-
-
-def _midnights(first: int, last: int, zone: ZoneInfo) -> Iterator[int]:
-    """`first`, every midnight of a zone between it and `last`, and `last`. Raises `Malformed`."""
-    if (last - first) // 86_400_000_000 > MAX_DAYS:
-        raise Malformed(f"At most {MAX_DAYS} days can be asked for at once.")
-    yield first
-    day = show.at(first).astimezone(zone).date()
-    while True:
-        day += timedelta(days=1)
-        midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-        edge = int(midnight.timestamp()) * 1_000_000
-        if edge >= last:
-            break
-        yield edge
-    yield last

@@ -190,6 +190,15 @@ class Client:
     def answer_finding(self, number: int, note: str = "") -> m.DoneOut:
         """Say that a finding has been looked at."""
         return self._act(f"/v1/abuse/{number}/answer", m.NoteIn(note=note))
+    def queue(self, by: str, **whose: str) -> m.QueueOut:
+        """What waits and runs now, by `pool`, `user`, `account` (joined by commas) of one `user`,
+        `account` or `pool`, or of all."""
+        return self._get("/v1/queue", m.QueueOut, {"by": by, **whose})
+
+    def demand(self, by: str, **asked: str) -> m.DemandOut:
+        """Queues and demand over time, by `hour` or `day`, `pool`, `user`, `account` (joined by
+        commas). `asked`: as for `usage`."""
+        return self._get("/v1/demand", m.DemandOut, {"by": by, **asked})
 
     def policy(self) -> m.PolicyOut:
         """The policy in force."""

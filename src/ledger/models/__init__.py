@@ -56,6 +56,7 @@ from ledger.models.asked import (
     TokenIn,
     Whole,
 )
+from ledger.models.demanded import DemandedOut, DemandOut, QueuedOut, QueueOut
 from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut, StatusOut
 
 __all__ = [
@@ -67,6 +68,8 @@ __all__ = [
     "Body",
     "ChangeIn",
     "ConfigureIn",
+    "DemandOut",
+    "DemandedOut",
     "DependencyIn",
     "DoneOut",
     "EvidenceOut",
@@ -100,6 +103,8 @@ __all__ = [
     "Problem",
     "ProjectionOut",
     "ProofOut",
+    "QueueOut",
+    "QueuedOut",
     "ReadyOut",
     "ReasonIn",
     "Script",
