@@ -129,4 +129,15 @@ def test_every_event_has_a_stream_and_an_origin_and_comes_back(
     assert codec.decode(name, codec.encode(event, envelope)) == (event, envelope)
 
 
-STREAMS = {"job", "node", "outage", "notice", "policy", "identity", "master", "reasons", "abuse"}
+STREAMS = {
+    "job",
+    "node",
+    "outage",
+    "notice",
+    "contact",
+    "policy",
+    "identity",
+    "master",
+    "reasons",
+    "abuse",
+}

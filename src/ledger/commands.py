@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from ledger.events import AbuseRule, Blob, Decision, JobSpec, Output
+from ledger.events import AbuseRule, Blob, Decision, JobSpec, Output, Why
 from ledger.wire import EndKind
 
 
@@ -230,16 +230,98 @@ class SetPolicy(Command, frozen=True, kw_only=True):
     abuse_fail_jobs: int | None = None
     abuse_idle_node_s: int | None = None
     abuse_idle_percent: int | None = None
+    outage_window_s: int | None = None
+    absence_s: int | None = None
+    notify: int | None = None
+    notice_delay_s: int | None = None
+    notice_jobs: int | None = None
+
+
+class OpenOutage(Command, frozen=True, kw_only=True):
+    """Say that something failed, on `nodes` or (none) everywhere, from `since` until `until`, 0 if
+    it has not ended; or, `planned`, that it is to be down then."""
+
+    nodes: tuple[str, ...] = ()
+    since: int
+    until: int = 0
+    reason: str
+    planned: bool = False
+
+
+class FindCause(Command, frozen=True, kw_only=True):
+    """Say why an outage was, in a person's words."""
+
+    outage: int
+    cause: str
+
+
+class CloseOutage(Command, frozen=True, kw_only=True):
+    """Say that an outage is over since `until`, 0: since now; `reason`: what came of it."""
+
+    outage: int
+    until: int = 0
+    reason: str
+
+
+class TendOutages(Command, frozen=True, kw_only=True):
+    """Close the outages that are over."""
+
+
+class NoteAbsence(Command, frozen=True, kw_only=True):
+    """The clock says that this master, though it reigned, has done nothing since `since`."""
+
+    since: int
+
+
+class Tell(Command, frozen=True, kw_only=True):
+    """Let these users, whom an outage had hit by position `as_of`, have their notices; desks and
+    those who are told more of what they were told are known. `more`: further users follow.
+    `pool`: the one that fails."""
+
+    outage: int
+    why: Why
+    users: tuple[str, ...] = ()
+    as_of: int = 0
+    more: bool = False
+    pool: str = ""
+
+
+class SetContact(Command, frozen=True, kw_only=True):
+    """Say how a user or a support `desk` is told: the schemes, and the addresses as a text."""
+
+    owner: str
+    desk: bool = False
+    channels: tuple[str, ...] = ()
+    addresses: Blob | None = None
+
+
+class RecordSent(Command, frozen=True, kw_only=True):
+    """Record that a notice has gone out over these channels."""
+
+    notice: int
+    channels: tuple[str, ...]
+    tries: int
+
+
+class RecordFailed(Command, frozen=True, kw_only=True):
+    """Record that a notice could not be sent; it is tried again at `next_at`, 0: given up."""
+
+    notice: int
+    error: str
+    tries: int
+    next_at: int
 
 
 class StartMaster(Command, frozen=True, kw_only=True):
-    """Begin a reign: the first command of every master process."""
+    """Begin a reign: the first command of every master process. `away_us`: how long no master was
+    seen to reign; None: not since the last commit, as far as is known."""
 
     incarnation: str
     build: str
     durability: Literal["full", "off"]
     accept_clock: bool = False
     recovered: dict[str, int]
+    away_us: int | None = None
 
 
 class StopMaster(Command, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ WRITERS = {
     "JobEnded": causes.JOBS,
     "NodeStateChanged": causes.NODES,
     "AttemptEnded": causes.ATTEMPTS,
+    "OutageOpened": causes.OUTAGES,
 }
 
 
@@ -47,7 +48,7 @@ def test_what_the_rules_write_is_explained() -> None:
             for keyword in call.keywords:
                 if keyword.arg == "cause":
                     assert texts(keyword.value) <= set(WRITERS[name]), ast.unparse(call)
-        elif name == "_change":
+        elif name == "change":
             assert nth(call, 2) <= set(causes.NODES), ast.unparse(call)
         elif name == "lose":
             assert nth(call, 3) <= set(causes.ATTEMPTS), ast.unparse(call)

@@ -50,6 +50,9 @@ EXPECTED = """
     policy.set       no  no  yes yes no  no  no  no
     policy.see       yes yes yes yes no  no  no  no
     impact.see       yes no  yes yes no  no  no  no
+    outage.see       yes yes yes yes no  no  no  no
+    outage.manage    no  no  yes yes no  no  no  no
+    contact.set      yes no  yes yes no  no  no  no
     usage.see        yes yes yes yes no  no  no  no
     abuse.see        yes no  yes yes no  no  no  no
     abuse.answer     no  no  yes yes no  no  no  no

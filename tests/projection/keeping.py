@@ -20,9 +20,7 @@ from ledger.testing.stories import OPERATOR, Story, Wanderer
 from ledger_projections import abuse, demand, jobs, outage_impact, usage
 from places import Place
 
-PROJECTIONS = [
-    projection.PROJECTION for projection in (jobs, outage_impact, usage, abuse, demand)
-]
+PROJECTIONS = [projection.PROJECTION for projection in (jobs, outage_impact, usage, abuse, demand)]
 NOTE = Blob(sha256="e" * 64, bytes=5)
 
 

@@ -68,7 +68,7 @@ def test_any_story(rng: Random, steps: int) -> None:
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_a_long_story(seed: int, place: Place) -> None:
-    story = wandered(seed, 600)
+    story = wandered(seed, 800)
     source = Told(story)
     follower = kept(outage_impact.PROJECTION, place, source)
     follower.catch_up()

@@ -9,6 +9,7 @@ from ledger.events import Recorded
 from ledger.testing.simulation import Simulation
 from ledger.testing.simulation.cluster import RULES_OF_USE
 from ledger_projections import jobs, outage_impact
+from oracles.outages import Outages
 from oracles.scan import fates, impact, totals
 
 from .compounds import Compounds
@@ -107,6 +108,7 @@ def tell(
         for step in steps_of(seed) if steps is None else steps:
             rules.take(step)
         watched.settle()
+        Outages(watched.events)
         check_projections(watched)
         head = sim.log().head()
         ran = tuple((x.job, x.attempt, x.node) for x in sim.witness.lines)

@@ -35,6 +35,8 @@ BY_THE_CLOCK = {
     "started_at",
     "submitted_at",
     "silent_since",
+    "since",
+    "until",
 }
 """Fields that are moments, or last from one to another, or at most so long, by the log's clock."""
 

@@ -236,6 +236,7 @@ class Watched:
             return ["no master"]
         found: list[Any] = list(self.state.jobs.values())
         found += [n for n in self.state.nodes.values() if n.state != "idle"]
+        found += self.state.outages.values()
         found += sim.witness.running
         found += self.state.watch.due
         for node in sim.nodes:

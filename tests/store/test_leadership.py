@@ -113,6 +113,52 @@ class TestFile:
         second.acquire(wait=False)
         second.release()
 
+    def test_it_tells_how_long_no_master_was_there_whatever_held_it_since(
+        self, tmp_path: Path
+    ) -> None:
+        def held(epoch: int = 0) -> int | None:
+            lead = FileLeadership(tmp_path)
+            lead.acquire(wait=False)
+            lead.reign(epoch)
+            lead.release()
+            return lead.away_us()
+
+        def changed(**mark: int | str) -> None:
+            known = json.loads((tmp_path / LOCK).read_text())
+            known["mark"] |= mark
+            (tmp_path / LOCK).write_text(json.dumps(known))
+
+        assert held() is None
+        assert held(1) is None
+        first, second = held(), held()
+        assert first is not None
+        assert second is not None
+        assert 0 < first < second < 10_000_000
+        changed(steady=10**15)
+        assert held() is None, "a mark of the future is none"
+        changed(boot="another start of the machine")
+        by_the_wall = held(2)
+        assert by_the_wall is not None
+        assert second < by_the_wall < 20_000_000
+        (tmp_path / LOCK).write_text("torn")
+        assert held() is None
+
+    def test_a_holder_that_reigns_leaves_marks(self, tmp_path: Path) -> None:
+        def marked() -> int:
+            mark = json.loads((tmp_path / LOCK).read_text())["mark"]
+            return mark["steady"] if mark else 0
+
+        lead = FileLeadership(tmp_path)
+        lead.acquire(wait=False)
+        lead.mark()
+        assert not marked(), "it does not reign yet"
+        lead.reign(1)
+        before = marked()
+        lead.mark()
+        assert marked() > before > 0
+        lead.release()
+        lead.mark()
+
 
 @pytest.mark.fault("A4", "A11", "D1")
 class TestRow:
@@ -193,6 +239,37 @@ class TestRow:
         lead.release()
         with psycopg.connect(pg_url) as admin:
             assert admin.execute("SELECT holder FROM leader").fetchone() == ("other:1:ff",)
+
+    def test_it_tells_how_long_no_master_was_there(self, pg_url: str) -> None:
+        def held(epoch: int = 0) -> int | None:
+            lead = RowLeadership(pg_url, nobody, lease_s=60)
+            lead.acquire(wait=False)
+            if epoch:
+                lead.reign(epoch)
+            lead.release()
+            return lead.away_us()
+
+        assert held() is None
+        assert held(3) is None
+        with psycopg.connect(pg_url) as admin:
+            admin.execute("UPDATE leader SET alive = clock_timestamp() - interval '1 hour'")
+        for away in (held(), held(4)):
+            assert away is not None
+            assert 3600 <= away / 1_000_000 < 3610
+        away = held()
+        assert away is not None
+        assert away < 10_000_000
+
+    def test_a_row_of_an_older_release_is_understood(self, pg_url: str) -> None:
+        first = RowLeadership(pg_url, nobody, lease_s=60)
+        first.acquire(wait=False)
+        first.release()
+        with psycopg.connect(pg_url) as admin:
+            admin.execute("ALTER TABLE leader DROP COLUMN alive")
+        second = RowLeadership(pg_url, nobody, lease_s=60)
+        second.acquire(wait=False)
+        assert second.away_us() is None
+        second.release()
 
     def test_a_database_out_of_reach_is_said(self) -> None:
         with pytest.raises(LogUnavailable, match="can't reach"):

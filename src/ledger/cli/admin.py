@@ -115,6 +115,17 @@ def set_(
         int | None, Parameter(help="Bytes kept of the end of a job's output.")
     ] = None,
     use: RulesOfUse = NO_RULES,
+    outage_window: Annotated[
+        str, Parameter(help="Nodes of a rack lost within it of one another are one outage: 60.")
+    ] = "",
+    absence: Annotated[
+        str, Parameter(help="A master that was away for longer is an outage: 60.")
+    ] = "",
+    notify: Annotated[bool | None, Parameter(help="Tell people of outages, or do not.")] = None,
+    notice_delay: Annotated[
+        str, Parameter(help="How long an outage gathers before people are told: 60.")
+    ] = "",
+    notice_jobs: Annotated[int | None, Parameter(help="Jobs named in one notice.")] = None,
     form: OutputFormat = "table",
     at: Service = NOWHERE,
 ) -> int:
@@ -125,15 +136,20 @@ def set_(
         "lost_after_s": lost_after,
         "kill_grace_s": kill_grace,
         "max_time_limit_s": max_time_limit,
+        "outage_window_s": outage_window,
+        "absence_s": absence,
+        "notice_delay_s": notice_delay,
     }
     numbers = {
         "max_jobs_per_user": max_jobs_per_user,
         "output_head_bytes": output_head_bytes,
         "output_tail_bytes": output_tail_bytes,
+        "notify": notify,
+        "notice_jobs": notice_jobs,
     }
     given = {field: duration(text) for field, text in durations.items() if text}
-    given |= {field: number for field, number in numbers.items() if number is not None}
     given |= use.given()
+    given |= {field: int(number) for field, number in numbers.items() if number is not None}
     if not given:
         raise BadWord("Say what to change, such as --job-lease 30.")
     with at.client() as client:

@@ -126,7 +126,7 @@ def _fitted(widths: Sequence[int], room: int) -> list[int]:
     return [min(width, most) for width in widths]
 
 
-def _wrapped(row: Sequence[str], width: int) -> list[Sequence[str]]:
+def _wrapped(row: list[str], width: int) -> list[list[str]]:
     """A row as several, its last cell going on in each."""
     parts = textwrap.wrap(row[-1], max(1, width)) or [""]
     empty = [""] * (len(row) - 1)

@@ -190,6 +190,7 @@ class Client:
     def answer_finding(self, number: int, note: str = "") -> m.DoneOut:
         """Say that a finding has been looked at."""
         return self._act(f"/v1/abuse/{number}/answer", m.NoteIn(note=note))
+
     def queue(self, by: str, **whose: str) -> m.QueueOut:
         """What waits and runs now, by `pool`, `user`, `account` (joined by commas) of one `user`,
         `account` or `pool`, or of all."""

@@ -6,6 +6,7 @@ agent has killed what may be restarted. What may not be restarted is never place
 """
 
 from ledger.commands import GiveUp, Place, ReportEnded, ReportStarted
+from ledger.domain import losses
 from ledger.domain.abuse import count_end
 from ledger.domain.errors import StaleProposal
 from ledger.domain.job import About, finish, queue, unqueue
@@ -171,9 +172,12 @@ def give_up_at(c: Cluster, job: Job) -> int | None:
     return max(killed, unheard_since + p.lost_after_s * 1_000_000)
 
 
-def lose(c: Cluster, ask: Ask, job: Job, cause: str, lost: tuple[str, ...]) -> list[Event]:
-    """The events that end a job's attempt because nodes lost it (`agent_forgot`, `retired`)."""
-    return _end(c, ask, job, "node_fail", cause, lost, None)
+def lose(
+    c: Cluster, ask: Ask, job: Job, cause: str, lost: tuple[str, ...], outage: int
+) -> list[Event]:
+    """The events that end a job's attempt because nodes lost it (`agent_forgot`); `outage`: the one
+    that has taken this loss already, if not 0."""
+    return _end(c, ask, job, "node_fail", cause, lost, None, outage)
 
 
 def _end(
@@ -184,12 +188,16 @@ def _end(
     cause: str,
     lost: tuple[str, ...],
     report: ReportEnded | None,
+    outage: int = 0,
 ) -> list[Event]:
     attempt = job.attempt
     assert attempt is not None
     again = job.restartable and (cause != "node_lost" or attempt.restartable)
     outcome, following, state = _verdict(job, attempt, end, again)
     held_us = ask.at - attempt.placed_at
+    events: list[Event] = []
+    if outcome == "node_fail" and not outage:
+        events, outage = losses.lost_with_attempt(c, ask.at, attempt, cause, lost, report)
     ended = AttemptEnded(
         **_about(job, attempt),
         started_at=attempt.started_at,
@@ -205,8 +213,9 @@ def _end(
         lost=lost,
         output=report.output if report else None,
         detail=report.detail if report else "",
+        outage=outage,
     )
-    return [ended, *_emptied(c, attempt)]
+    return [*events, ended, *_emptied(c, attempt)]
 
 
 def _measured(c: Cluster, attempt: Attempt, held_us: int, report: ReportEnded | None) -> int | None:
@@ -330,6 +339,7 @@ def evolve_ended(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
         alone = len(e.nodes) == 1
         for name in e.nodes if alone else sorted({*e.nodes[:1], *(set(e.nodes) - set(e.lost))}):
             _settle(c, (e.job, e.attempt, name), r.position)
+    losses.attempt_ended(c, r, e)
     job = _current(c, e.job, e.attempt)
     if job is None:
         return

@@ -25,6 +25,24 @@ JOBS = {
 }
 """How jobs end that are pending."""
 
+OUTAGES = {
+    "silent": "A node was not heard of for its lease.",
+    "declared_dead": "An operator declared a node dead.",
+    "agent_forgot": "A node's agent came back without what had run there.",
+    "agent_restarted": "A node's agent, or the node, started anew; what had run there is gone.",
+    "lease_expired": "A node could not reach a master that reigned, and killed what ran there.",
+    "hold_dropped": "A node no longer kept its place for an attempt.",
+    "stopped": "A node stopped what ran there, and nobody had asked for it.",
+    "node_lost": "A node was silent for so long that what ran there was given up.",
+    "unknown": "A node lost what ran there; its agent gave no cause.",
+    "absent": "No master reigned.",
+    "frozen": "The master reigned, but did nothing: it was stopped, or hung.",
+    "restored": "The log was restored from a copy that ends here, or copied.",
+    "operator": "An operator says so; the reason says why.",
+    "planned": "It was announced; the reason says why.",
+}
+"""How outages begin. A person's words about the cause come later, in OutageCauseFound."""
+
 NODES = {
     "enrolled": "The node has joined and has not yet reported itself empty.",
     "reported_empty": "The node has joined and has nothing left to run.",

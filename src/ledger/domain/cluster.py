@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger import commands as cmd
 from ledger import events as ev
-from ledger.domain import abuse, attempt, job, node, service, submit
+from ledger.domain import abuse, attempt, contact, job, node, notices, outage, service, submit
 from ledger.domain.permissions import demand
 from ledger.domain.state import Ask, Cluster, Outcome
 
@@ -33,7 +33,16 @@ DECIDE: dict[type[cmd.Command], Callable[[Cluster, Ask, Any], Outcome]] = {
     cmd.Down: node.decide_down,
     cmd.Retire: node.decide_retire,
     cmd.Silence: node.decide_silence,
-    cmd.Contact: node.decide_contact,
+    cmd.Contact: contact.decide,
+    cmd.OpenOutage: outage.decide_open,
+    cmd.FindCause: outage.decide_cause,
+    cmd.CloseOutage: outage.decide_close,
+    cmd.TendOutages: outage.decide_tend,
+    cmd.NoteAbsence: outage.decide_absence,
+    cmd.Tell: notices.decide_tell,
+    cmd.SetContact: notices.decide_recipient,
+    cmd.RecordSent: notices.decide_sent,
+    cmd.RecordFailed: notices.decide_failed,
     cmd.IssueToken: service.decide_issue,
     cmd.RevokeToken: service.decide_revoke,
     cmd.SetPolicy: service.decide_policy,
@@ -64,6 +73,15 @@ EVOLVE: dict[type[ev.Event], Callable[[Cluster, ev.Recorded, Any], None]] = {
     ev.NodeChecked: node.evolve_checked,
     ev.NodeRetired: node.evolve_retired,
     ev.AgentSeen: node.evolve_seen,
+    ev.OutageOpened: outage.evolve_opened,
+    ev.OutageGrew: outage.evolve_grew,
+    ev.OutageCauseFound: outage.evolve_cause,
+    ev.OutageClosed: outage.evolve_closed,
+    ev.OutageTold: notices.evolve_told,
+    ev.NoticeDue: notices.evolve_due,
+    ev.NoticeSent: notices.evolve_sent,
+    ev.NoticeFailed: notices.evolve_failed,
+    ev.ContactSet: notices.evolve_recipient,
     ev.TokenIssued: service.evolve_issued,
     ev.TokenRevoked: service.evolve_revoked,
     ev.PolicySet: service.evolve_policy,
@@ -80,6 +98,11 @@ _SYSTEM_ONLY = (
     cmd.Place,
     cmd.GiveUp,
     cmd.Silence,
+    cmd.TendOutages,
+    cmd.NoteAbsence,
+    cmd.Tell,
+    cmd.RecordSent,
+    cmd.RecordFailed,
     cmd.StartMaster,
     cmd.StopMaster,
     cmd.RecordRefused,

@@ -163,6 +163,13 @@ class UnknownFinding(Unknown):
     hint = "`jobledger abuse list` lists the findings there are."
 
 
+class UnknownOutage(Unknown):
+    """There is no such outage."""
+
+    code, status = "unknown_outage", 404
+    hint = "`jobledger outage list` lists those there were."
+
+
 class OutputGone(Unknown):
     """Nothing is kept of that output: it has expired, or never was."""
 
@@ -245,6 +252,13 @@ class NodeExists(Conflict):
 
     code, status = "node_exists", 409
     hint = "Retire the old one first: `jobledger node retire NODE`; or use another name."
+
+
+class OutageIsOver(Conflict):
+    """The outage is closed, and can't be closed again."""
+
+    code, status = "outage_closed", 409
+    hint = "`jobledger outage cause` records what became known since."
 
 
 class StaleEpoch(Conflict):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from ledger.commands import (
     Configure,
-    Contact,
     Down,
     Drain,
     Enrol,
@@ -13,13 +12,12 @@ from ledger.commands import (
     Retire,
     Silence,
 )
-from ledger.domain.attempt import lose
-from ledger.domain.errors import NodeBusy, NodeExists, StaleSync, UnknownNode
+from ledger.domain import losses
+from ledger.domain.errors import NodeBusy, NodeExists, UnknownNode
 from ledger.domain.permissions import demand
 from ledger.domain.state import FORMER_SPOOLS, Ask, Cluster, Node, Outcome
 from ledger.events import (
     AgentSeen,
-    Event,
     NodeChecked,
     NodeConfigured,
     NodeEnrolled,
@@ -111,9 +109,9 @@ def decide_drain(c: Cluster, ask: Ask, cmd: Drain) -> Outcome:
     if node.drain:
         return Outcome([])
     if node.health == "down":
-        return Outcome([_change(node, "down", "drained", cmd.reason)])
+        return Outcome([change(node, "down", "drained", cmd.reason)])
     to: NodeState = "draining" if node.attempts else "drained"
-    return Outcome([_change(node, to, "operator", cmd.reason)])
+    return Outcome([change(node, to, "operator", cmd.reason)])
 
 
 def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
@@ -122,7 +120,7 @@ def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
     demand(ask.subject, "node.manage")
     if not node.drain:
         return Outcome([])
-    return Outcome([_change(node, replace(node, drain=False).state, "resumed", cmd.reason)])
+    return Outcome([change(node, replace(node, drain=False).state, "resumed", cmd.reason)])
 
 
 def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
@@ -131,6 +129,7 @@ def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
     demand(ask.subject, "node.manage")
     if node.cause == "declared_dead":
         return Outcome([])
+    events, outage = losses.lost(c, ask.at, node, "declared_dead", node.silent_since)
     declared = NodeStateChanged(
         node=node.name,
         was=node.state,
@@ -141,8 +140,9 @@ def decide_down(c: Cluster, ask: Ask, cmd: Down) -> Outcome:
         reason=cmd.reason,
         silent_since=node.silent_since,
         struck=struck_by(c, node),
+        outage=outage,
     )
-    return Outcome([declared])
+    return Outcome([*events, declared])
 
 
 def decide_retire(c: Cluster, ask: Ask, cmd: Retire) -> Outcome:
@@ -168,6 +168,7 @@ def decide_silence(c: Cluster, ask: Ask, cmd: Silence) -> Outcome:
     if node.health == "down" and node.silent_since:
         return Outcome([])
     cause = node.cause if node.cause == "declared_dead" else "silent"
+    events, outage = losses.lost(c, ask.at, node, "silent", cmd.since)
     fell = NodeStateChanged(
         node=node.name,
         was=node.state,
@@ -178,102 +179,9 @@ def decide_silence(c: Cluster, ask: Ask, cmd: Silence) -> Outcome:
         reason=node.reason if node.drain else "",
         silent_since=cmd.since,
         struck=struck_by(c, node),
+        outage=outage,
     )
-    return Outcome([fell])
-
-
-def decide_contact(c: Cluster, ask: Ask, cmd: Contact) -> Outcome:
-    """An agent spoke: record what is new about it, what it lost, and whether it is back."""
-    node = known(c, cmd)
-    if cmd.spool in node.former:
-        raise StaleSync(
-            f"A later agent has taken the place of this one on {node.name}.",
-            hint="Only one agent may run on a node; restored files must not hold its old spool.",
-        )
-    events: list[Event] = []
-    if (cmd.spool, cmd.boot_id, cmd.build) != (node.spool, node.boot_id, node.build):
-        events.append(
-            AgentSeen(
-                node=node.name,
-                build=cmd.build,
-                boot_id=cmd.boot_id,
-                instance=cmd.spool,
-                protocol=cmd.protocol,
-            )
-        )
-    if (cmd.image, cmd.kernel, cmd.packages_sha256, cmd.build) != (
-        node.image,
-        node.kernel,
-        node.packages_sha256,
-        node.build,
-    ):
-        events.append(
-            NodeSoftwareChanged(
-                node=node.name,
-                image=cmd.image,
-                kernel=cmd.kernel,
-                packages_sha256=cmd.packages_sha256,
-                build=cmd.build,
-            )
-        )
-    gone = _forgotten(c, node, cmd)
-    for job_id, _ in sorted(gone):
-        events.extend(lose(c, ask, c.jobs[job_id], "agent_forgot", (node.name,)))
-    events.extend(_back(node, cmd, node.attempts - gone))
-    return Outcome(events)
-
-
-def _forgotten(c: Cluster, node: Node, cmd: Contact) -> set[tuple[int, int]]:
-    """The attempts this node leads that its agent had and has no more, nor any report of."""
-    new_spool = cmd.spool != node.spool
-    gone = set()
-    for job_id, n in node.attempts - cmd.has - cmd.reported:
-        job = c.jobs.get(job_id)
-        if job is None or job.attempt is None or job.attempt.n != n:
-            continue
-        if job.attempt.nodes[0] != node.name:
-            continue
-        had = job.attempt.started_at > 0 or job.attempt.placed_at < node.spool_since
-        if had or (new_spool and node.spool):
-            gone.add((job_id, n))
-    return gone
-
-
-def _back(node: Node, cmd: Contact, attempts: set[tuple[int, int]]) -> list[NodeStateChanged]:
-    """A node returns to service when it has nothing but what it should have.
-
-    After silence it may still run its own attempts; a node that was declared dead, or has just
-    joined, must be empty. One that may not return yet is out of contact no more: it gets orders,
-    so that nothing of it may be given up while it speaks. One whose agent can't record what it does
-    may have been empty before, and has to take no more.
-    """
-    waits = node.health == "checking" and node.cause == "cannot_record"
-    if node.health == "ok" and not cmd.cannot_record:
-        return []
-    if node.cause == "declared_dead" or (node.health == "checking" and not waits):
-        back = not cmd.has and not attempts
-    else:
-        back = node.health == "ok" or cmd.has <= attempts
-    if not back:
-        return [_in_contact(node)] if node.health == "down" and node.silent_since else []
-    if cmd.cannot_record:
-        return [] if waits else [_change(node, "checking", "cannot_record", cmd.cannot_record)]
-    to = replace(node, health="ok", attempts=attempts).state
-    fresh = "records_again" if waits else "reported_empty"
-    cause = fresh if node.health == "checking" else "returned"
-    return [_change(node, to, cause, node.reason if node.drain else "")]
-
-
-def _in_contact(node: Node) -> NodeStateChanged:
-    return NodeStateChanged(
-        node=node.name,
-        was="down",
-        to="down",
-        cause="declared_dead" if node.cause == "declared_dead" else "in_contact",
-        pool=node.pool,
-        rack=node.rack,
-        reason=node.reason,
-    )
+    return Outcome([*events, fell])
 
 
 def struck_by(c: Cluster, node: Node) -> tuple[Struck, ...]:
@@ -297,7 +205,8 @@ def struck_by(c: Cluster, node: Node) -> tuple[Struck, ...]:
     return tuple(struck)
 
 
-def _change(node: Node, to: NodeState, cause: str, reason: str) -> NodeStateChanged:
+def change(node: Node, to: NodeState, cause: str, reason: str) -> NodeStateChanged:
+    """A change of state that is no loss; of a node that is down it names the outage."""
     return NodeStateChanged(
         node=node.name,
         was=node.state,
@@ -307,6 +216,7 @@ def _change(node: Node, to: NodeState, cause: str, reason: str) -> NodeStateChan
         rack=node.rack,
         reason=reason,
         silent_since=node.silent_since if to == "down" else 0,
+        outage=node.outage if node.health == "down" else 0,
     )
 
 
@@ -315,7 +225,7 @@ def _change(node: Node, to: NodeState, cause: str, reason: str) -> NodeStateChan
 
 def evolve_enrolled(c: Cluster, r: Recorded, e: NodeEnrolled) -> None:
     """The node exists and is to report itself empty."""
-    _leave_pool(c, e.node)
+    _leave(c, r, e.node)
     c.nodes[e.node] = Node(
         name=e.node,
         pool=e.pool,
@@ -349,6 +259,7 @@ def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
     """
     if (node := c.nodes.get(e.node)) is None:
         return
+    losses.node_changed(c, r, node, e)
     if e.to == "down":
         node.health = "down"
         node.silent_since, node.absent_us = e.silent_since, c.absent_us
@@ -376,7 +287,7 @@ def evolve_checked(c: Cluster, r: Recorded, e: NodeChecked) -> None:
 
 def evolve_retired(c: Cluster, r: Recorded, e: NodeRetired) -> None:
     """The node is no more."""
-    _leave_pool(c, e.node)
+    _leave(c, r, e.node)
     c.nodes.pop(e.node, None)
 
 
@@ -388,6 +299,12 @@ def evolve_seen(c: Cluster, r: Recorded, e: AgentSeen) -> None:
             if node.spool:
                 node.former = (*node.former, node.spool)[-FORMER_SPOOLS:]
             node.spool, node.spool_since = e.instance, r.at
+
+
+def _leave(c: Cluster, r: Recorded, name: str) -> None:
+    if (node := c.nodes.get(name)) is not None:
+        losses.come_back(c, r.at, node)
+    _leave_pool(c, name)
 
 
 def _leave_pool(c: Cluster, name: str) -> None:

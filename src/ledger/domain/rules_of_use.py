@@ -31,6 +31,14 @@ WORDS: dict[str, str] = {
         "An attempt that used less of one processor than this holds its nodes idle; measured is "
         "its leading node, when it has ended."
     ),
+    "outage_window_s": (
+        "Nodes of one rack, switch or power feed that are lost within it of one another are one "
+        "outage."
+    ),
+    "absence_s": "A master that was away for longer is an outage.",
+    "notify": "1: people are told of outages; 0: nobody is.",
+    "notice_delay_s": "So long after an outage has last grown those whom it hit are told.",
+    "notice_jobs": "So many jobs are named in one notice; of more it says how many.",
 }
 """What each field of the policy means, in a sentence for users."""
 

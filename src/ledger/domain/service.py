@@ -11,6 +11,8 @@ from ledger.commands import (
 )
 from ledger.domain import abuse
 from ledger.domain.errors import Forbidden, Malformed, UnknownToken
+from ledger.domain.notices import hush
+from ledger.domain.outage import absence, short_us
 from ledger.domain.permissions import demand
 from ledger.domain.state import RULES, Ask, Cluster, Outcome, Policy, Token
 from ledger.events import (
@@ -43,10 +45,17 @@ POLICY_FIELDS = (
     "abuse_fail_jobs",
     "abuse_idle_node_s",
     "abuse_idle_percent",
+    "outage_window_s",
+    "absence_s",
+    "notify",
+    "notice_delay_s",
+    "notice_jobs",
 )
 
 JOBS_APART = 100_000
-"""A restored log leaves out at least so many numbers of jobs, and begins at a multiple of it."""
+OUTAGES_APART = 1_000
+"""A restored log leaves out at least so many numbers of jobs, and of outages and notices, and
+begins at a multiple of it."""
 
 POLICY_BOUNDS = {
     "job_lease_s": (2, 86_400),
@@ -63,6 +72,11 @@ POLICY_BOUNDS = {
     "abuse_fail_jobs": (0, 1_000_000),
     "abuse_idle_node_s": (0, 10**9),
     "abuse_idle_percent": (0, 100),
+    "outage_window_s": (0, 86_400),
+    "absence_s": (1, 86_400),
+    "notify": (0, 1),
+    "notice_delay_s": (0, 86_400),
+    "notice_jobs": (1, 1_000),
 }
 """The least and the greatest value of each field."""
 
@@ -110,10 +124,17 @@ def decide_policy(c: Cluster, ask: Ask, cmd: SetPolicy) -> Outcome:
 
 
 def decide_start(c: Cluster, ask: Ask, cmd: StartMaster) -> Outcome:
-    """A reign begins; a log that was restored or imported says so first."""
-    restored = []
+    """A reign begins; a log that was restored or imported says so first. Time since the last one is
+    an outage; of a copy, all time since it was made."""
+    restored: list[Event] = []
+    away: list[Event] = []
+    away_us = ask.at - c.at if cmd.away_us is None else cmd.away_us
     if c.incarnation and c.incarnation != cmd.incarnation:
         restored = _restored(c, cmd.incarnation)
+        number = further(c.next_outage, OUTAGES_APART)
+        away = absence(c, c.at, ask.at, "restored", number)
+    elif c.at and away_us > short_us(c.policy):
+        away = absence(c, max(c.at, ask.at - away_us), ask.at, "absent", c.next_outage)
     started = MasterStarted(
         incarnation=cmd.incarnation,
         build=cmd.build,
@@ -122,7 +143,12 @@ def decide_start(c: Cluster, ask: Ask, cmd: StartMaster) -> Outcome:
         accept_clock=cmd.accept_clock,
         recovered=cmd.recovered,
     )
-    return Outcome([*restored, started])
+    return Outcome([*restored, started, *away])
+
+
+def further(number: int, apart: int) -> int:
+    """What a restored log counts on from."""
+    return (number // apart + 2) * apart
 
 
 def _restored(c: Cluster, incarnation: str) -> list[Event]:
@@ -133,7 +159,7 @@ def _restored(c: Cluster, incarnation: str) -> list[Event]:
             incarnation=incarnation,
             after=c.position,
             origin_incarnation=c.incarnation,
-            first_job=(c.next_job // JOBS_APART + 2) * JOBS_APART,
+            first_job=further(c.next_job, JOBS_APART),
         ),
         *(
             JobHeld(
@@ -194,7 +220,9 @@ def evolve_policy(c: Cluster, r: Recorded, e: PolicySet) -> None:
         c.lease_until = max(c.lease_until, r.at + c.policy.job_lease_s * 1_000_000)
     policy = Policy(e.policy, **{name: getattr(e, name) for name in POLICY_FIELDS})
     abuse.new_policy(c, policy)
-    c.policy = policy
+    hushed, c.policy = not c.policy.notify, policy
+    if hushed and e.notify:
+        hush(c, r)
 
 
 def evolve_started(c: Cluster, r: Recorded, e: MasterStarted) -> None:
@@ -223,6 +251,8 @@ def evolve_restored(c: Cluster, r: Recorded, e: LogRestored) -> None:
     c.incarnation = e.incarnation
     c.next_job = max(c.next_job, e.first_job)
     abuse.evolve_restored(c)
+    c.next_outage = further(c.next_outage, OUTAGES_APART)
+    c.next_notice = further(c.next_notice, OUTAGES_APART)
 
 
 def evolve_nothing(

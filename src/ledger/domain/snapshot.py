@@ -9,7 +9,17 @@ from collections import OrderedDict
 import msgspec
 
 from ledger.domain.job import queue
-from ledger.domain.state import Cluster, Job, Key, Node, Policy, Token
+from ledger.domain.state import (
+    Cluster,
+    Job,
+    Key,
+    Node,
+    Notice,
+    Outage,
+    Policy,
+    Recipient,
+    Token,
+)
 from ledger.domain.watch import Watched
 from ledger.events import JobSpec
 
@@ -38,6 +48,12 @@ class Snapshot(msgspec.Struct, array_like=True):
     lease_until: int
     absent_us: int
     watch: Watched
+    next_outage: int
+    next_notice: int
+    outages: list[Outage]
+    past_outages: list[Outage]
+    notices: list[Notice]
+    recipients: list[Recipient]
 
 
 _NO_SPEC = JobSpec()
@@ -73,6 +89,12 @@ def to_bytes(c: Cluster) -> bytes:
             lease_until=c.lease_until,
             absent_us=c.absent_us,
             watch=Watched.of(c.watch),
+            next_outage=c.next_outage,
+            next_notice=c.next_notice,
+            outages=[c.outages[n] for n in sorted(c.outages)],
+            past_outages=list(c.past_outages.values()),
+            notices=[c.notices[n] for n in sorted(c.notices)],
+            recipients=[c.recipients[key] for key in sorted(c.recipients)],
         )
     )
 
@@ -96,6 +118,12 @@ def from_bytes(data: bytes) -> Cluster:
         tokens=dict(s.tokens),
         settled=OrderedDict(s.settled),
         watch=s.watch.watch(),
+        next_outage=s.next_outage,
+        next_notice=s.next_notice,
+        outages={o.n: o for o in s.outages},
+        past_outages=OrderedDict((o.n, o) for o in s.past_outages),
+        notices={notice.n: notice for notice in s.notices},
+        recipients={(r.owner, r.desk): r for r in s.recipients},
     )
     for node in s.nodes:
         c.nodes[node.name] = node

@@ -12,7 +12,16 @@ import msgspec
 
 from ledger.commands import Subject
 from ledger.domain.watch import SUBMISSIONS_PER_MIN, Watch
-from ledger.events import Dependency, Event, HoldKind, JobSpec, JobState, NodeState
+from ledger.events import (
+    Dependency,
+    Event,
+    HoldKind,
+    JobSpec,
+    JobState,
+    NodeState,
+    OutageKind,
+    Why,
+)
 
 RULES = 1
 """The version of our own arithmetic: raised whenever `domain/` would decide differently."""
@@ -22,6 +31,12 @@ KEY_LIFETIME_US = 7 * 86_400 * 1_000_000
 
 SETTLED_REMEMBERED = 10_000
 """End reports that need no further event when they are repeated: this many are remembered."""
+
+OUTAGE_LIFETIME_US = 30 * 86_400 * 1_000_000
+"""An outage is remembered this long after it was closed."""
+
+SERVICE = "*"
+"""In place of a pool: all of them."""
 
 FORMER_SPOOLS = 8
 """Spools of earlier agents that are remembered for each node."""
@@ -59,6 +74,11 @@ class Policy:
     abuse_fail_jobs: int = 50
     abuse_idle_node_s: int = 14_400
     abuse_idle_percent: int = 5
+    outage_window_s: int = 60
+    absence_s: int = 60
+    notify: int = 1
+    notice_delay_s: int = 60
+    notice_jobs: int = 20
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -137,7 +157,8 @@ class Node:
     """A machine. `health`: ok, checking (not yet reported empty) or down; `drain`: no new jobs.
 
     `former` are the spools of its earlier agents, latest last: what these say now is late.
-    `absent_us` is the cluster's as it was when the node fell silent.
+    `absent_us` is the cluster's as it was when the node fell silent. `outage` is the one that its
+    last loss belongs to, open or not.
     """
 
     name: str
@@ -164,6 +185,7 @@ class Node:
     reason: str = ""
     silent_since: int = 0
     absent_us: int = 0
+    outage: int = 0
     attempts: set[tuple[int, int]] = field(default_factory=set)
 
     @property
@@ -212,6 +234,67 @@ class Token:
 
 
 @dataclass(slots=True)
+class Outage:
+    """One cause and all that it hits; no `nodes`: the whole service.
+
+    `until` is the planned end, or the end once it is closed. `rack`, `switch`, `power`: what all of
+    its nodes have in common. `away`: those that are down by it now; `lost_at` is when one was lost
+    last, `absent_us` the cluster's then, `back_at` when the last one came back. `told` are users
+    and for what they have notices; `failed` the pools of whose failing the desks have one
+    (`SERVICE`: of all). `touched` is the position of the last event by which it may have hit
+    somebody who is not told, `touched_at` its time, `untold_at` that of the first such;
+    `told_as_of` the position by which all were told.
+    """
+
+    n: int
+    kind: OutageKind
+    since: int
+    opened_at: int
+    until: int = 0
+    closed_at: int = 0
+    nodes: set[str] = field(default_factory=set)
+    rack: str = ""
+    switch: str = ""
+    power: str = ""
+    away: set[str] = field(default_factory=set)
+    lost_at: int = 0
+    absent_us: int = 0
+    back_at: int = 0
+    reason: str = ""
+    cause: str = ""
+    cause_at: int = 0
+    touched: int = 0
+    touched_at: int = 0
+    untold_at: int = 0
+    told_as_of: int = 0
+    told: dict[str, set[Why]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    done: set[Why] = field(default_factory=set)
+
+
+class Notice(msgspec.Struct, gc=False):
+    """A notice that has not gone out yet; `next_at` is when it is tried (again)."""
+
+    n: int
+    to: str
+    desk: bool
+    outage: int
+    why: Why
+    due_at: int
+    next_at: int
+    tries: int = 0
+
+
+class Recipient(msgspec.Struct, gc=False):
+    """How a user or a support desk is told; `addresses` is the digest of a text, if any."""
+
+    owner: str
+    desk: bool
+    channels: tuple[str, ...]
+    addresses: str
+
+
+@dataclass(slots=True)
 class Cluster:
     """The fold: all that the master decides from. Changed by `cluster.evolve` alone.
 
@@ -220,6 +303,8 @@ class Cluster:
     are gone.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
     `absent_us`: how much of the log's time no master reigned, or its clock was put forward by.
+    `outages` are open, in the order of their numbers; `past_outages` were closed within a month, in
+    that order. `recipients` are by owner and whether he is a desk.
     """
 
     position: int = 0
@@ -246,6 +331,12 @@ class Cluster:
     tokens: dict[str, Token] = field(default_factory=dict)
     settled: OrderedDict[tuple[int, int, str], int] = field(default_factory=OrderedDict)
     watch: Watch = field(default_factory=Watch)
+    next_outage: int = 1
+    next_notice: int = 1
+    outages: dict[int, Outage] = field(default_factory=dict)
+    past_outages: OrderedDict[int, Outage] = field(default_factory=OrderedDict)
+    notices: dict[int, Notice] = field(default_factory=dict)
+    recipients: dict[tuple[str, bool], Recipient] = field(default_factory=dict)
 
     def outcome(self, job: int) -> JobState | None:
         """How a job ended; None while it lives or if it never was."""
@@ -255,3 +346,7 @@ class Cluster:
     def exists(self, job: int) -> bool:
         """Was there ever a job of this id? A log that was restored has left some numbers out."""
         return job in self.jobs or self.outcome(job) is not None
+
+    def outage(self, number: int) -> Outage | None:
+        """An outage that is open, or was until lately."""
+        return self.outages.get(number) or self.past_outages.get(number)

@@ -1,6 +1,7 @@
 """Everything that can happen: the closed list of facts a jobledger log is made of.
 
-`base` says what an event is; `jobs`, `nodes`, `service` and `abuse` are the pages of the list.
+`base` says what an event is; `jobs`, `nodes`, `outages`, `service` and `abuse` are the pages of the
+list.
 """
 
 from ledger.events.abuse import AbuseAnswered, AbuseFound, AbuseRule
@@ -55,6 +56,21 @@ from ledger.events.nodes import (
     NodeStateChanged,
     Struck,
 )
+from ledger.events.outages import (
+    ContactSet,
+    NoticeDue,
+    NoticeEvent,
+    NoticeFailed,
+    NoticeSent,
+    OutageCauseFound,
+    OutageClosed,
+    OutageEvent,
+    OutageGrew,
+    OutageKind,
+    OutageOpened,
+    OutageTold,
+    Why,
+)
 from ledger.events.service import (
     DemandRefused,
     LogRestored,
@@ -77,6 +93,7 @@ __all__ = [
     "AttemptPlaced",
     "AttemptStarted",
     "Blob",
+    "ContactSet",
     "Decision",
     "DemandRefused",
     "Dependency",
@@ -109,7 +126,18 @@ __all__ = [
     "NodeSoftwareChanged",
     "NodeState",
     "NodeStateChanged",
+    "NoticeDue",
+    "NoticeEvent",
+    "NoticeFailed",
+    "NoticeSent",
     "Origin",
+    "OutageCauseFound",
+    "OutageClosed",
+    "OutageEvent",
+    "OutageGrew",
+    "OutageKind",
+    "OutageOpened",
+    "OutageTold",
     "Outcome",
     "Output",
     "Part",
@@ -122,5 +150,6 @@ __all__ = [
     "TokenIssued",
     "TokenRevoked",
     "Via",
+    "Why",
     "event",
 ]

@@ -225,7 +225,8 @@ class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     unless `next` is `final`). `lost` are the nodes whose loss ended it. `cause` is a word of
     `docs/reference/causes.md`. `cpu_us`: processor time that its processes used on the leading
     node, as the agent measured it, at most `held_us` times that node's processors; absent if nobody
-    did. `cpus` (given, not used) and `node_count` as in AttemptPlaced.
+    did. `cpus` (given, not used) and `node_count` as in AttemptPlaced. `outage` is the number of
+    the outage that ended it, 0 for none.
     """
 
     started_at: int
@@ -243,6 +244,7 @@ class AttemptEnded(AttemptEvent, frozen=True, kw_only=True):
     cpus: int | None = None
     node_count: int | None = None
     cpu_us: int | None = None
+    outage: int = 0
 
 
 @event("attempt.stale_reported.v1", "agent")

@@ -47,7 +47,10 @@ class PolicySet(Event, frozen=True, kw_only=True):
     `lost_after_s`: out of contact this long, an attempt that may not be restarted is given up.
     `kill_grace_s`: between TERM and KILL. `max_jobs_per_user`: live jobs of one user at a time.
     `max_time_limit_s`: the longest limit a job may ask for. `output_head_bytes` and
-    `output_tail_bytes`: how much of an attempt's output is kept.
+    `output_tail_bytes`: how much of an attempt's output is kept. `outage_window_s`: nodes of one
+    rack, switch or power feed that are lost within it of one another are one outage. `absence_s`:
+    a master that was away for longer is one. `notify`: 1 if people are told of outages, 0 if not;
+    `notice_delay_s` after an outage has last grown, with `notice_jobs` jobs named in one notice.
 
     The rules of use, each switched off by 0. `abuse_submissions_per_min`: of one user in a minute.
     `abuse_fail_percent` of a user's attempts, at least `abuse_fail_jobs` within an hour, failed in
@@ -70,6 +73,11 @@ class PolicySet(Event, frozen=True, kw_only=True):
     abuse_fail_jobs: int = 50
     abuse_idle_node_s: int = 14_400
     abuse_idle_percent: int = 5
+    outage_window_s: int = 60
+    absence_s: int = 60
+    notify: int = 1
+    notice_delay_s: int = 60
+    notice_jobs: int = 20
 
     @property
     def stream(self) -> str:

@@ -84,6 +84,13 @@ class Contacts:
         heard = self._heard.get(node)
         return heard.last if heard is not None else self._began
 
+    def listen_again(self) -> None:
+        """This process was stopped, or hung, and heard nobody meanwhile: that was no silence, and
+        each lease is counted from now on."""
+        self._began = self._master.now()
+        for heard in self._heard.values():
+            heard.last = self._began
+
     def wake(self, nodes: set[str]) -> None:
         """Let the polls of these nodes look at their orders again."""
         for name in sorted(nodes):  # in one order, whatever the hash seed

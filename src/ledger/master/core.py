@@ -63,9 +63,13 @@ class Core:
         )
 
     async def begin(
-        self, *, accept_clock: bool = False, job_lease_s: int | None = None
+        self,
+        *,
+        accept_clock: bool = False,
+        job_lease_s: int | None = None,
+        away_us: int | None = None,
     ) -> list["asyncio.Task[None]"]:
-        """Begin the reign; its tasks, the writer first.
+        """Begin the reign; its tasks, the writer first. `away_us`: how long there was none.
 
         `MasterStarted` is durable before anything else is decided, and the policy's lease, if one
         is given, before any agent is answered.
@@ -77,6 +81,7 @@ class Core:
             durability="full",
             accept_clock=accept_clock,
             recovered=self._recovered.report(),
+            away_us=away_us,
         )
         await self.master.ask_one(SYSTEM, start)
         if job_lease_s is not None:

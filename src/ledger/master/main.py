@@ -48,6 +48,8 @@ FAILED = 70
 GC_THRESHOLDS = (10_000, 20, 1_000_000)
 """Young garbage is collected as usual; the old every minute, by `_keep_house` alone."""
 
+ALIVE_EVERY_S = 1.0
+
 Serve = Callable[[Service, asyncio.Event], Coroutine[None, None, None]]
 
 
@@ -184,8 +186,11 @@ class Reign:
         core = Core(self._log, recovered, now, self._refold, self._die, reader, self._lead.fresh)
         self._lead.reign(core.master.epoch)
         workers = await core.begin(
-            accept_clock=self._settings.accept_clock, job_lease_s=self._settings.job_lease_s
+            accept_clock=self._settings.accept_clock,
+            job_lease_s=self._settings.job_lease_s,
+            away_us=self._lead.away_us(),
         )
+        workers.append(asyncio.ensure_future(self._stay_alive()))
         outputs = Outputs(self._settings.data / "output")
         found = discover()
         service.warnings += recovered.set_aside
@@ -212,6 +217,12 @@ class Reign:
             return recover(log, self._checkpoints.folder).cluster
         finally:
             log.close()
+
+    async def _stay_alive(self) -> None:
+        """Leave a mark every second, so that the next master knows until when there was one."""
+        while True:
+            await asyncio.to_thread(self._lead.mark)
+            await asyncio.sleep(ALIVE_EVERY_S)
 
     async def _keep_house(self, running: Running) -> None:
         """Checkpoints and expired output, out of the way of everything else."""

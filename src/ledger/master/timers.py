@@ -11,9 +11,20 @@ from typing import NamedTuple
 import structlog
 
 from ledger import events as ev
-from ledger.commands import SYSTEM, Command, GiveUp, NoteAbuse, RecordRefused, Silence
+from ledger.commands import (
+    SYSTEM,
+    Command,
+    GiveUp,
+    NoteAbsence,
+    NoteAbuse,
+    RecordRefused,
+    Silence,
+    TendOutages,
+)
 from ledger.domain.errors import LogBehind, NotNow, NotRecorded, Refusal, StaleProposal, TooBusy
+from ledger.domain.losses import ended
 from ledger.domain.orders import due
+from ledger.domain.outage import short_us
 from ledger.domain.schedule import Plan, plan, view
 from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
@@ -183,8 +194,9 @@ class RefusedDemand:
 
 
 class Ticker:
-    """Looks at the clock a few times a second: who is silent, what may be given up, whom to note
-    because he broke the rules of use."""
+    """Looks at the clock a few times a second: who is silent, what may be given up, what is over,
+    whom to note because he broke the rules of use; and whether it could look at all: in a process
+    that was stopped nobody was heard."""
 
     def __init__(
         self, master: Master, contacts: Contacts, planner: Planner, refused: RefusedDemand
@@ -193,6 +205,7 @@ class Ticker:
         self._contacts = contacts
         self._planner = planner
         self._refused = refused
+        self._looked_at: float | None = None
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -210,7 +223,11 @@ class Ticker:
         now = self._master.now()
         self._planner.nudge_if_due(now)
         lease_us = cluster.policy.job_lease_s * 1_000_000
-        commands: list[Command] = [
+        commands: list[Command] = []
+        if (blind_us := self._blind_us()) > short_us(cluster.policy):
+            self._contacts.listen_again()
+            commands.append(NoteAbsence(since=now - blind_us))
+        commands += [
             Silence(node=node.name, since=last)
             for node in cluster.nodes.values()
             if not (node.health == "down" and node.silent_since)
@@ -221,7 +238,14 @@ class Ticker:
             for when, job in due(cluster)
             if when <= now and job.attempt is not None
         ]
+        if any(True for _ in ended(cluster, now)):
+            commands.append(TendOutages())
         commands += self._refused.due(now)
         commands += [NoteAbuse(user=user, rule=rule) for user, rule in sorted(cluster.watch.due)]
         if commands:
             await self._master.ask(SYSTEM, commands)
+
+    def _blind_us(self) -> int:
+        """How long ago the clock was last looked at, by one that nobody sets."""
+        before, self._looked_at = self._looked_at, asyncio.get_running_loop().time()
+        return 0 if before is None else round((self._looked_at - before) * 1_000_000)

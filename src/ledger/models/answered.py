@@ -229,6 +229,11 @@ class PolicyOut(Answer):
     abuse_idle_node_s: int
     abuse_idle_percent: int
     meanings: dict[str, str] = {}
+    outage_window_s: int
+    absence_s: int
+    notify: int
+    notice_delay_s: int
+    notice_jobs: int
 
 
 class ImpactJobOut(Answer):

@@ -144,3 +144,8 @@ class PolicyIn(Body):
     abuse_fail_jobs: Whole | None = None
     abuse_idle_node_s: Whole | None = None
     abuse_idle_percent: Whole | None = None
+    outage_window_s: Whole | None = None
+    absence_s: Whole | None = None
+    notify: Whole | None = None
+    notice_delay_s: Whole | None = None
+    notice_jobs: Whole | None = None

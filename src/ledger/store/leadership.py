@@ -24,17 +24,29 @@ from ledger.store.session import connect
 
 LEASE_S = 10.0
 LOCK = "master.lock"
+HOLDER_BYTES = 400
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 OnLost = Callable[[str], None]
 
 
 class Leadership(Protocol):
-    """The right to append. Held by at most one process, as far as clocks and locks can tell."""
+    """The right to append. Held by at most one process, as far as clocks and locks can tell.
+
+    A holder that reigns leaves marks, so that the next one knows how long no master was there.
+    """
 
     def acquire(self, *, wait: bool) -> None:
         """Take it; if somebody has it, wait until it is free or raise `LogBusy`."""
 
     def reign(self, epoch: int) -> None:
         """Tell whoever asks which epoch this holder's commits carry."""
+
+    def mark(self) -> None:
+        """Say that the holder reigns. Never fails: what is not marked is not known."""
+
+    def away_us(self) -> int | None:
+        """How long, until now, no other master has been seen to reign, µs; None if nobody knows.
+        What else may have held this meanwhile was no master."""
 
     def fresh(self) -> bool:
         """May the holder still speak for the log? Asked before every answer to an agent."""
@@ -43,12 +55,22 @@ class Leadership(Protocol):
         """Give it back: the next one may take it at once."""
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """When a master was seen to reign: by a clock that only this start of the machine knows, and by
+    the wall clock, which somebody may have set since (µs)."""
+
+    boot: str
+    steady: int
+    wall: int
+
+
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lock file, since when."""
+    """Who holds a lock file, since when; the epoch is a master's, the mark the last one's."""
 
     pid: int
     since: str
     epoch: int = 0
+    mark: Mark | None = None
 
 
 class FileLeadership:
@@ -58,6 +80,8 @@ class FileLeadership:
         self._path = data / LOCK
         self._file: int | None = None
         self._since = ""
+        self._epoch = 0
+        self._before: Mark | None = None
 
     def acquire(self, *, wait: bool) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -68,6 +92,7 @@ class FileLeadership:
             os.close(file)
             raise
         self._file = file
+        self._before = _last_mark(file)
         self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self.reign(0)
 
@@ -80,11 +105,24 @@ class FileLeadership:
             fcntl.flock(file, fcntl.LOCK_EX)
 
     def reign(self, epoch: int) -> None:
-        assert self._file is not None
-        text = msgspec.json.encode(Holder(os.getpid(), self._since, epoch))
+        self._epoch = epoch
+        self.mark()
+
+    def mark(self) -> None:
+        if self._file is None:
+            return
+        mark = _mark() if self._epoch else self._before
+        text = msgspec.json.encode(Holder(os.getpid(), self._since, self._epoch, mark))
         with contextlib.suppress(OSError):  # a full disk: the lock holds, whatever is in the file
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, text, 0)
+            os.pwrite(self._file, text.ljust(HOLDER_BYTES), 0)  # in one piece, for who reads it
+
+    def away_us(self) -> int | None:
+        if (before := self._before) is None:
+            return None
+        now = _mark()
+        steady = now.boot == before.boot
+        away = now.steady - before.steady if steady else now.wall - before.wall
+        return away if away >= 0 else None
 
     def fresh(self) -> bool:
         return self._file is not None
@@ -93,6 +131,17 @@ class FileLeadership:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _mark() -> Mark:
+    return Mark(BOOT.read_text().strip(), round(_now() * 1_000_000), time.time_ns() // 1000)
+
+
+def _last_mark(file: int) -> Mark | None:
+    try:
+        return msgspec.json.decode(os.pread(file, 1000, 0), type=Holder).mark
+    except msgspec.MsgspecError:
+        return None
 
 
 def _busy(data: Path, text: bytes) -> LogBusy:
@@ -132,6 +181,7 @@ class RowLeadership:
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
         self._connection: Connection[Any] | None = None
         self._renewed = 0.0
+        self._away_since: float | None = None
         self._ended = Event()
         self._losing = Lock()
         self._threads: list[Thread] = []
@@ -150,6 +200,7 @@ class RowLeadership:
             if self._connection is None:
                 self._connection = connect(self._url)
                 _make_table(self._connection)
+            self._look_back(self._connection)
             if self._change(TAKE, (self._holder, self._lease_s)):
                 self._renewed = asked
                 return True
@@ -164,10 +215,23 @@ class RowLeadership:
                 raise
         return False
 
+    def _look_back(self, connection: Connection[Any]) -> None:
+        found = connection.execute(AWAY).fetchone()
+        known = found is not None and found[0] is not None
+        self._away_since = _now() - float(found[0]) if known and found is not None else None
+
+    def mark(self) -> None:
+        """`_renew` does."""
+
+    def away_us(self) -> int | None:
+        since = self._away_since
+        return None if since is None else max(0, round((_now() - since) * 1_000_000))
+
     def reign(self, epoch: int) -> None:
         with connect(self._url) as connection:
             connection.execute(
-                "UPDATE leader SET epoch = %s WHERE holder = %s", (epoch, self._holder)
+                "UPDATE leader SET epoch = %s, alive = clock_timestamp() WHERE holder = %s",
+                (epoch, self._holder),
             )
 
     def fresh(self) -> bool:
@@ -180,9 +244,7 @@ class RowLeadership:
             thread.join(self._lease_s)
         if self._connection is not None and not any(thread.is_alive() for thread in others):
             with contextlib.suppress(psycopg.Error):  # the row grows old by itself
-                self._change(
-                    "DELETE FROM leader WHERE holder = %s RETURNING holder", (self._holder,)
-                )
+                self._change(RELEASE, (self._holder,))
         self._drop()
 
     def _change(self, query: LiteralString, parameters: Sequence[Any]) -> bool:
@@ -243,14 +305,17 @@ def _make_table(connection: Connection[Any]) -> None:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS leader ("
             "one boolean PRIMARY KEY DEFAULT true CHECK (one), epoch bigint NOT NULL, "
-            "holder text NOT NULL, since timestamptz NOT NULL, renewed timestamptz NOT NULL)"
+            "holder text NOT NULL, since timestamptz NOT NULL, renewed timestamptz NOT NULL, "
+            "alive timestamptz)"
         )
+        if connection.execute(OLDER).fetchone() is None:
+            connection.execute("ALTER TABLE leader ADD COLUMN IF NOT EXISTS alive timestamptz")
 
 
 def _held(connection: Connection[Any]) -> LogBusy:
     found = connection.execute(
         "SELECT holder, to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
-        "round(extract(epoch FROM clock_timestamp() - renewed), 1) FROM leader"
+        "round(extract(epoch FROM clock_timestamp() - renewed), 1) FROM leader WHERE holder <> ''"
     ).fetchone()
     if found is None:
         return LogBusy("another process has given the log back this moment: try again")
@@ -259,13 +324,21 @@ def _held(connection: Connection[Any]) -> LogBusy:
     return LogBusy(f"the log is held by {name} since {found[1]}, renewed {found[2]} s ago", name)
 
 
+OLDER: LiteralString = (
+    "SELECT 1 FROM pg_attribute WHERE attrelid = 'leader'::regclass AND attname = 'alive'"
+)
+AWAY: LiteralString = "SELECT extract(epoch FROM clock_timestamp() - alive) FROM leader"
 TAKE: LiteralString = (
     "INSERT INTO leader AS l (epoch, holder, since, renewed) "
     "VALUES (0, %s, clock_timestamp(), clock_timestamp()) "
     "ON CONFLICT (one) DO UPDATE SET epoch = 0, holder = excluded.holder, "
     "since = excluded.since, renewed = excluded.renewed "
-    "WHERE l.renewed < clock_timestamp() - make_interval(secs => %s) RETURNING holder"
+    "WHERE l.holder = '' OR l.renewed < clock_timestamp() - make_interval(secs => %s) "
+    "RETURNING holder"
 )
 RENEW: LiteralString = (
-    "UPDATE leader SET renewed = clock_timestamp() WHERE holder = %s RETURNING holder"
+    "UPDATE leader SET renewed = clock_timestamp(), "
+    "alive = CASE WHEN epoch > 0 THEN clock_timestamp() ELSE alive END "
+    "WHERE holder = %s RETURNING holder"
 )
+RELEASE: LiteralString = "UPDATE leader SET holder = '' WHERE holder = %s RETURNING holder"

@@ -20,20 +20,28 @@ from ledger.codec import CODEC
 from ledger.commands import (
     SYSTEM,
     AnswerAbuse,
+    CloseOutage,
     Configure,
     Contact,
+    FindCause,
     IssueToken,
     NoteAbuse,
+    OpenOutage,
+    RecordFailed,
     RecordRefused,
+    RecordSent,
     ReportEnded,
     Retire,
     RevokeToken,
+    SetContact,
     SetPolicy,
     SkipProjection,
     StartMaster,
     StopMaster,
     Subject,
     Submit,
+    Tell,
+    TendOutages,
 )
 from ledger.domain.snapshot import STATE_VERSION, to_bytes
 from ledger.domain.state import Cluster
@@ -70,6 +78,7 @@ def told() -> Story:
     _nodes_are_lost(story)
     _people_interfere(story)
     _rules_are_broken(story)
+    _a_rack_is_lost(story)
     _the_service_lives(story)
     return story
 
@@ -194,6 +203,52 @@ def _rules_are_broken(story: Story) -> None:
     story.ask(OPERATOR, AnswerAbuse(finding=1, note=blob("a course on scripts; no harm meant")))
 
 
+def _a_rack_is_lost(story: Story) -> None:
+    for channel, owner, desk in (("mailtos", "dan", False), ("json", "helpdesk", True)):
+        addresses = blob(f'["{channel}://example.org/{owner}"]')
+        subject = OPERATOR if desk else Subject(owner, "user")
+        command = SetContact(owner=owner, desk=desk, channels=(channel,), addresses=addresses)
+        story.ask(subject, command)
+    story.resume("n2")
+    story.node("n4", rack="r7")
+    story.tick(3600)
+    story.ask(SYSTEM, TendOutages())
+    jobs = {node: story.submit("dan", restartable=node == "n1") for node in ("n1", "n4")}
+    for node, job in jobs.items():
+        story.place(job, node)
+        story.start(job)
+    story.silence("n1", "n4")
+    lost = max(story.cluster.outages)
+    story.tick(60)
+    story.ask(SYSTEM, Tell(outage=lost, why="hit", users=("dan",), as_of=story.cluster.position))
+    story.ask(SYSTEM, Tell(outage=lost, why="pool", pool="default"))
+    first, second = sorted(story.cluster.notices)[-2:]
+    again_at = story.now + 60_000_000
+    failed = RecordFailed(notice=first, error="connection refused", tries=1, next_at=again_at)
+    story.ask(SYSTEM, failed)
+    story.tick(60)
+    story.ask(SYSTEM, RecordSent(notice=first, channels=("mailtos",), tries=2))
+    story.ask(SYSTEM, RecordFailed(notice=second, error="no such host", tries=1, next_at=0))
+    story.give_up(jobs["n1"])
+    story.contact("n4")
+    story.contact("n1", has=())
+    story.tick(61)
+    story.ask(SYSTEM, TendOutages())
+    story.ask(OPERATOR, FindCause(outage=lost, cause="a fuse in rack 7 blew"))
+    planned = OpenOutage(
+        nodes=("n1", "n4"),
+        since=story.now + 600_000_000,
+        until=story.now + 4_200_000_000,
+        reason="another fuse",
+        planned=True,
+    )
+    number = story.ask(OPERATOR, planned).reply
+    assert isinstance(number, int)
+    story.ask(SYSTEM, Tell(outage=number, why="announced"))
+    story.tick(700)
+    story.ask(OPERATOR, CloseOutage(outage=number, reason="both feeds are fused with 32 A now"))
+
+
 def _the_service_lives(story: Story) -> None:
     upgraded = Contact(
         node="n2",
@@ -293,7 +348,19 @@ def said(c: Cluster) -> dict[str, Any]:
         "keys": {f"{user} {key}": known.first_job for (user, key), known in c.keys.items()},
         "tokens": sorted(token.owner for token in c.tokens.values()),
         "policy": c.policy.number,
+        **_said_of_outages(c),
     }
+
+
+def _said_of_outages(c: Cluster) -> dict[str, Any]:
+    """Nothing of a log that knows none."""
+    there = [*c.past_outages.values(), *c.outages.values()]
+    found = {
+        "outages": {str(o.n): [o.kind, sorted(o.nodes), o.since, o.until] for o in there},
+        "notices": {str(n): [notice.to, notice.why] for n, notice in c.notices.items()},
+        "recipients": [[r.owner, r.desk, *r.channels] for r in c.recipients.values()],
+    }
+    return found if any(found.values()) else {}
 
 
 def main(arguments: list[str]) -> None:

@@ -25,7 +25,7 @@ from ledger.domain import causes, explain, permissions, rules_of_use
 from ledger.domain.errors import Refusal, refusals
 from ledger.domain.service import POLICY_BOUNDS, POLICY_FIELDS
 from ledger.domain.state import Policy
-from ledger.events import EVENTS, Envelope, Event, Part, abuse, base, jobs, nodes, service
+from ledger.events import EVENTS, Envelope, Event, Part, abuse, base, jobs, nodes, outages, service
 from ledger.settings import Settings
 from ledger.testing.faults import faults_page
 from ledger.testing.http import http_page
@@ -34,7 +34,7 @@ Page = Callable[[], str]
 Shape = dict[str, dict[str, Any]]
 
 WORDS = {type(None): "null", Path: "path", SecretStr: "str, kept secret"}
-STAND_IN: Any = types.SimpleNamespace(job="N", first_job="N", node="X")
+STAND_IN: Any = types.SimpleNamespace(job="N", first_job="N", node="X", outage="N", notice="N")
 
 
 def events_page() -> str:
@@ -48,7 +48,7 @@ def events_page() -> str:
         "An event is stored as the JSON object `{by, via, request, event}`; the field `event` holds"
         " what is listed here. Fields that have their default are left out.",
     ]
-    for family in (jobs, nodes, service, abuse):
+    for family in (jobs, nodes, outages, service, abuse):
         blocks.append(f"## {(inspect.getdoc(family) or '').splitlines()[0].rstrip('.')}")
         for name, cls in EVENTS.items():
             if cls.__module__ == family.__name__:
@@ -171,6 +171,8 @@ def causes_page() -> str:
         words_table("cause", causes.JOBS),
         "## Of a node's change of state",
         words_table("cause", causes.NODES),
+        "## Of the beginning of an outage",
+        words_table("cause", causes.OUTAGES),
     ]
     return page(blocks)
 

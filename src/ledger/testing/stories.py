@@ -46,6 +46,7 @@ from ledger.domain.state import Ask, Cluster, Job, Outcome
 from ledger.domain.submit import Submitted
 from ledger.events import AttemptPlaced, Decision, Envelope, Event, Fact, JobSpec, Recorded, Via
 from ledger.store.log import Draft, Log
+from ledger.testing import troubles
 from ledger.wire import EndKind
 
 START = 1_700_000_000_000_000
@@ -78,8 +79,6 @@ class Story:
         self._requests = 0
         self._spools: dict[str, int] = {}
         self.restart()
-
-    # ── the clock and the log ────────────────────────────────────────────────────────────────────
 
     def tick(self, seconds: float) -> None:
         """Let time pass."""
@@ -136,8 +135,6 @@ class Story:
             StartMaster(incarnation=self.incarnation, build="0", durability="full", recovered={}),
         )
 
-    # ── people ───────────────────────────────────────────────────────────────────────────────────
-
     def submit(
         self, user: str, *, array: str = "", count: int = 1, key: str = "", **spec: Any
     ) -> int:
@@ -181,8 +178,6 @@ class Story:
         """The operator declares a node dead."""
         self.ask(OPERATOR, Down(node=node))
 
-    # ── nodes and their agents ───────────────────────────────────────────────────────────────────
-
     def node(
         self, name: str, pool: str = "default", rack: str = "", features: Iterable[str] = ()
     ) -> None:
@@ -219,11 +214,12 @@ class Story:
         self._spools[node] = self._spools.get(node, 0) + 1
         self.contact(node, has=())
 
-    def silence(self, node: str) -> None:
-        """A node is silent from now on, and its lease passes: the clock goes on by that."""
+    def silence(self, *nodes: str) -> None:
+        """Nodes are silent from now on, and their lease passes: the clock goes on by that."""
         since = self.now
         self.tick(self.cluster.policy.job_lease_s)
-        self.ask(SYSTEM, Silence(node=node, since=since))
+        for node in nodes:
+            self.ask(SYSTEM, Silence(node=node, since=since))
 
     def give_up(self, job: int) -> None:
         """The clock goes on until the attempt of a job on a silent node may be given up.
@@ -261,8 +257,6 @@ class Story:
             cpu_us=cpu_us,
         )
         self.ask(Subject(leader, "node"), report)
-
-    # ── the planner ──────────────────────────────────────────────────────────────────────────────
 
     def plan(self) -> list[AttemptPlaced]:
         """Place everything that can be placed now."""
@@ -317,6 +311,7 @@ class Wanderer:
             + [self._ask_about_a_job] * 3
             + [self._silence, self._node_speaks, self._node_speaks, self._reboot, self._give_up]
             + [self._operate, self.story.restart]
+            + troubles.acts(self.story, self.rng)
         )
         for _ in range(steps):
             self.story.tick(self.rng.choice((0, 0.25, 1, 30, 400)))
@@ -363,7 +358,10 @@ class Wanderer:
                 act(job)
 
     def _silence(self) -> None:
-        self.story.silence(self._node())
+        """One node, or now and then all of a rack."""
+        nodes, name = self.story.cluster.nodes, self._node()
+        rack = [other for other in sorted(nodes) if nodes[other].rack == nodes[name].rack]
+        self.story.silence(*(rack if self.rng.random() < 0.3 else (name,)))
 
     def _node_speaks(self) -> None:
         """It may have lost what it had."""

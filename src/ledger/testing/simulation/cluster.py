@@ -35,6 +35,9 @@ RULES_OF_USE = {
     "abuse_idle_percent": 50,
 }
 """A policy's rules of use, such as are broken now and then."""
+WINDOW_S, ABSENCE_S = 2, 3
+RACKS = {"n1": "r1", "n2": "r1"}
+"""Where the first nodes stand; the others stand alone."""
 
 
 class Projector:
@@ -149,12 +152,22 @@ class Simulation:
             lost_after_s=LOST_AFTER_S,
             kill_grace_s=1,
             **rules_of_use,
+            outage_window_s=WINDOW_S,
+            absence_s=ABSENCE_S,
+            notice_delay_s=1,
         )
         self.ask(OPERATOR, policy)
         for node in self.nodes:
             name = node.name
-            join = Enrol(node=name, pool="default", cpus=FACTS.cpus, token=name, sha256=name * 32)
-            self.ask(OPERATOR, join)
+            enrol = Enrol(
+                node=name,
+                pool="default",
+                rack=RACKS.get(name, ""),
+                cpus=FACTS.cpus,
+                token=name,
+                sha256=name * 32,
+            )
+            self.ask(OPERATOR, enrol)
         self.advance(0.2)
         for node in self.nodes:
             node.switch_on()

@@ -42,12 +42,14 @@ class Acknowledged(msgspec.Struct, frozen=True):
 
 class Row:
     """Who leads: as the row `leader` in a database, or as the lock on a file that goes with the
-    process that holds it. `kept` is the log's disk, which a restore puts another in place of."""
+    process that holds it. `kept` is the log's disk, which a restore puts another in place of.
+    `marked` is when who leads was last seen."""
 
     def __init__(self, disk: Disk, *, file: bool) -> None:
         self.disk, self.file = disk, file
         self.holder: Process | None = None
         self.renewed = 0.0
+        self.marked: float | None = None
 
 
 class Lead:
@@ -55,11 +57,16 @@ class Lead:
     clock that goes on while the process is stopped."""
 
     def __init__(
-        self, row: Row, process: Process, loop: SimulatedLoop, reachable: Callable[[], bool]
+        self,
+        row: Row,
+        process: Process,
+        loop: SimulatedLoop,
+        reachable: Callable[[], bool],
     ) -> None:
         self._row, self._process, self._loop = row, process, loop
         self._reachable = reachable
         self._renewed = 0.0
+        self._before: float | None = None
 
     async def acquire(self) -> None:
         """Wait until nobody leads, and take it."""
@@ -76,19 +83,26 @@ class Lead:
             free = row.holder is None or now - row.renewed > LEAD_S
         if free:
             row.holder, row.renewed, self._renewed = self._process, now, now
+            self._before = row.marked
         return free
+
+    def away_us(self) -> int | None:
+        """How long no master was seen before this one."""
+        return None if self._before is None else round((self._loop.time() - self._before) * 1e6)
 
     async def renew(self) -> str:
         """Renew it until it is lost; why it is."""
+        self._row.marked = self._loop.time()
         while True:
             await asyncio.sleep(LEAD_S / 4)
             now = self._loop.time()
             if self._row.file:
+                self._row.marked = now
                 continue
             if self._reachable() and now - self._renewed <= LEAD_S / 2:
                 if self._row.holder is not self._process:
                     return "another master has taken over"
-                self._row.renewed = self._renewed = now
+                self._row.renewed = self._row.marked = self._renewed = now
             elif now - self._renewed > LEAD_S / 2:
                 return "the lead was not renewed"
 
@@ -194,7 +208,7 @@ class MasterMachine:
         reader = LogReader(lambda: MemoryLog(disk, write=False))
         core = Core(log, recovered, now, refold, die, reader, lambda: lead.fresh() or self.deluded)
         renewing = asyncio.ensure_future(lead.renew())
-        workers = await core.begin(accept_clock=accept)
+        workers = await core.begin(accept_clock=accept, away_us=lead.away_us())
         self.core, self.accept_clock = core, False
         self.reigns_since = self.loop.time()
         stopping = asyncio.ensure_future(self._told_to_stop.wait())
