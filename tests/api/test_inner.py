@@ -116,6 +116,7 @@ def test_projections_keys_timers_and_memory(world: Live) -> None:
     assert {row["projection"]: row["state"] for row in rows} == {
         "demand": "up to date",
         "jobs": "up to date",
+        "occupancy": "up to date",
         "outage_impact": "up to date",
         "usage": "up to date",
         "abuse": "up to date",

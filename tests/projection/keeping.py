@@ -17,10 +17,12 @@ from ledger.projection.follower import Follower
 from ledger.projection.source import Source, batch
 from ledger.projection.store import Store
 from ledger.testing.stories import OPERATOR, Story, Wanderer
-from ledger_projections import abuse, demand, jobs, outage_impact, usage
+from ledger_projections import abuse, demand, jobs, occupancy, outage_impact, usage
 from places import Place
 
-PROJECTIONS = [projection.PROJECTION for projection in (jobs, outage_impact, usage, abuse, demand)]
+PROJECTIONS = [
+    projection.PROJECTION for projection in (jobs, outage_impact, usage, abuse, demand, occupancy)
+]
 NOTE = Blob(sha256="e" * 64, bytes=5)
 
 

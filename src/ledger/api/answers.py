@@ -206,12 +206,18 @@ async def impact(
     nodes: Annotated[str, Query(max_length=4_000)] = "",
     since: Annotated[str, Query(max_length=40)] = "",
     until: Annotated[str, Query(max_length=40)] = "",
+    stated: bool | None = None,
 ) -> ImpactOut:
     """Whose jobs were interrupted by the loss of these nodes (all of them if none is named) in
-    this window. Users see themselves, operators everybody."""
+    this window. Users see themselves, operators everybody.
+
+    With `stated` the nodes were lost then because the asker says so: whoever ran there counts,
+    also where no loss is on record. Left out: only in an archive, of nodes that are named and a
+    window that has a beginning, since an imported history records no silence."""
     if who.subject.role not in ("user", "operator", "system"):
         raise Forbidden("Nodes have no business here.")
-    answer = await history.impact(who, nodes, history.micros(since), history.micros(until))
+    window = history.micros(since), history.micros(until)
+    answer = await history.impact(who, nodes, *window, stated)
     if who.subject.role == "operator":
         return answer
     own = [user for user in answer.users if user.user == who.subject.name]

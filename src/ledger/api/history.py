@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ledger.api import show
 from ledger.api.auth import Caller
+from ledger.api.stated import with_stays
 from ledger.api.waiting import PATIENCE_S, freshness
 from ledger.domain.errors import Behind, Malformed, UnknownJob
 from ledger.domain.permissions import may
@@ -248,25 +249,35 @@ async def task(who: Caller, first: int, index: int) -> int:
     return found
 
 
-async def impact(who: Caller, nodes: str, since: int, until: int) -> ImpactOut:
-    """Whom the loss of nodes hit in a window; no nodes: any, no times: ever."""
+async def impact(
+    who: Caller, nodes: str, since: int, until: int, stated: bool | None = None
+) -> ImpactOut:
+    """Whom the loss of nodes hit in a window; no nodes: any, no times: ever.
+
+    `stated`: count whoever ran there then; None: only in an archive, whose nodes nobody watched.
+    """
     try:
         names = list(expand(nodes)) if nodes else None
     except BadNodes as bad:
         raise Malformed(str(bad)) from None
-    users = await ask(
-        who,
-        "outage_impact",
-        "impact",
-        nodes=names,
-        since=since or None,
-        until=until or None,
-    )
+    if stated is None:
+        stated = who.service.archive and bool(names and since)
+    if stated and not since:
+        raise Malformed("A loss that is stated needs a beginning: give since=.")
+    window: dict[str, Any] = {"nodes": names, "since": since or None, "until": until or None}
+    found = await ask(who, "outage_impact", "impact", **window)
+    users = [_hit(user) for user in found]
+    if stated:
+        position = who.request.state.ledger_position
+        stays = await ask(who, "occupancy", "stays", **window)
+        users = with_stays(users, stays, since, until or None)
+        who.request.state.ledger_position = min(position, who.request.state.ledger_position)
     return ImpactOut(
         nodes=names or [],
         since=show.when(since),
         until=show.when(until),
-        users=[_hit(user) for user in users],
+        stated=stated,
+        users=users,
         position=who.request.state.ledger_position,
     )
 

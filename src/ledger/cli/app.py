@@ -39,7 +39,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
         {
             "nodes": ("nodes:nodes", "List the nodes."),
             "node": ("nodes:node_app", "Look at nodes and manage them."),
-            "impact": ("nodes:impact", "List whom the loss of nodes hit."),
+            "impact": ("impact:impact", "List whom the loss of nodes hit."),
             "queue": ("demand:queue", "Say how long the queue is, and what is in use."),
             "demand": ("demand:demand", "Say what was asked for, queued and unmet over time."),
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),

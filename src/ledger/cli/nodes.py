@@ -1,19 +1,17 @@
-"""`nodes`, `node …` and `impact`: the machines, and whom the loss of some hit."""
+"""`nodes` and `node …`: the machines."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, Nodes, OutputFormat, Quiet, Service, now
+from ledger.cli.common import NOWHERE, Nodes, OutputFormat, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.failures import tell
 from ledger.cli.shown import Column, when
-from ledger.cli.text import line
-from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
-from ledger.models import ConfigureIn, ImpactJobOut, NodeOut
+from ledger.cli.words import BadWord, node_names
+from ledger.models import ConfigureIn, NodeOut
 
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
@@ -158,76 +156,3 @@ def _each(
                 already = "" if done.changed else " already"
                 say(f"Node {name} is {state}{already}.")
     return status
-
-
-def impact(
-    *,
-    nodes: Annotated[str, Parameter(help="The lost nodes: n3,n[7-9]. Left out: all.")] = "",
-    since: Annotated[
-        str,
-        Parameter(help="From when: -2h, 10:00, 2026-11-20T10:00.", allow_leading_hyphen=True),
-    ] = "",
-    until: Annotated[
-        str, Parameter(help="Until when; left out: now.", allow_leading_hyphen=True)
-    ] = "",
-    form: OutputFormat = "table",
-    at: Service = NOWHERE,
-) -> int:
-    """List whose jobs were interrupted by the loss of nodes in a window of time."""
-    listed = ",".join(node_names(nodes)) if nodes else ""
-    window = [moment(t, now()).astimezone(UTC).isoformat() if t else "" for t in (since, until)]
-    with at.client() as client:
-        found = client.impact(listed, *window)
-    if form != "table" and form != "wide":
-        shown.write(
-            found.users,
-            [],
-            form,
-            name=lambda user: user.user,
-            tree=found if form == "json" else None,
-        )
-        return exits.OK
-    rows = [(user, job) for user in found.users for job in user.jobs]
-    where = shown_nodes(found.nodes) or "any node"
-    shown_window = _window(found.since, found.until)
-    if not rows:
-        say(f"Nobody was hit by the loss of {where} {shown_window}.")
-        return exits.OK
-    lost = sum(user.lost_node_s for user in found.users)
-    requeued = sum(user.requeued for user in found.users)
-    users = _count(len(found.users), "user")
-    jobs = _count(len({job.job for _, job in rows}), "job")
-    shown.data(
-        f"{users} and {jobs} were hit by the loss of {line(where)} {shown_window}: "
-        f"{requeued} queued again, {shown_duration(lost)} of node time lost."
-    )
-    titles = ["USER", "ACCOUNT", "JOB", "ATTEMPT", "NODE", "STRUCK", "EFFECT", "LOST", "STATE"]
-    cells = [[user.user, user.account, *_struck(job)] for user, job in rows]
-    shown.table(titles, cells, fit=form == "table")
-    shown.data(f"As of position {found.position}.")
-    return exits.OK
-
-
-def _struck(job: ImpactJobOut) -> list[str]:
-    return [
-        str(job.job),
-        str(job.attempt),
-        job.node,
-        when(job.struck_at),
-        job.effect.replace("_", " "),
-        shown_duration(job.lost_node_s),
-        job.state,
-    ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _window(since: datetime | None, until: datetime | None) -> str:
-    """A window of time in words; an open end is not mentioned."""
-    if since and until:
-        return f"between {when(since)} and {when(until)}"
-    if since:
-        return f"since {when(since)}"
-    return f"until {when(until)}" if until else "so far"

@@ -169,9 +169,12 @@ class Client:
         """Say where a node stands and what kind it is."""
         return self._act(f"/v1/nodes/{name}", facts, "PATCH")
 
-    def impact(self, nodes: str, since: str = "", until: str = "") -> m.ImpactOut:
-        """Whose jobs the loss of `nodes` interrupted in a window (times in RFC 3339)."""
-        params = {"nodes": nodes, "since": since, "until": until}
+    def impact(
+        self, nodes: str, since: str = "", until: str = "", stated: bool | None = None
+    ) -> m.ImpactOut:
+        """Whose jobs the loss of `nodes` interrupted in a window (times in RFC 3339). `stated`:
+        whoever ran there counts; None: only in an archive."""
+        params = {"nodes": nodes, "since": since, "until": until, "stated": stated}
         return self._get("/v1/impact", m.ImpactOut, params)
 
     def usage(self, by: str, **asked: str) -> m.UsageOut:

@@ -237,7 +237,11 @@ class PolicyOut(Answer):
 
 
 class ImpactJobOut(Answer):
-    """A job that an outage interrupted: what it lost, what became of it."""
+    """A job that an outage interrupted: what it lost, what became of it.
+
+    Of a loss that is stated and not on record: `ended_there` is an attempt that ended then, other
+    than completed; `ran_there` one that was on the node and outlasted it, or completed.
+    """
 
     job: int
     attempt: int
@@ -245,7 +249,9 @@ class ImpactJobOut(Answer):
     struck_at: datetime
     restartable: bool
     lost_node_s: float
-    effect: Literal["requeued", "lost", "out_of_contact", "continued", "held"]
+    effect: Literal[
+        "requeued", "lost", "out_of_contact", "continued", "held", "ended_there", "ran_there"
+    ]
     state: str
 
 
@@ -261,11 +267,15 @@ class ImpactUserOut(Answer):
 
 
 class ImpactOut(Answer):
-    """Whom the loss of these nodes (none named: of any) in this window hit; null times: ever."""
+    """Whom the loss of these nodes (none named: of any) in this window hit; null times: ever.
+
+    `stated`: the loss was taken as stated, so whoever ran there then is among them.
+    """
 
     nodes: list[str]
     since: datetime | None
     until: datetime | None
+    stated: bool = False
     users: list[ImpactUserOut]
     position: int
 

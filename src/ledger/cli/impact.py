@@ -1,0 +1,133 @@
+"""`impact`: whom the loss of nodes hit."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ledger.cli import exits, shown
+from ledger.cli.common import NOWHERE, Format, OutputFormat, Service, now
+from ledger.cli.exits import say
+from ledger.cli.shown import when
+from ledger.cli.text import line
+from ledger.cli.words import moment, node_names, shown_duration, shown_nodes
+
+if TYPE_CHECKING:
+    from ledger.models import ImpactJobOut, ImpactOut
+
+TITLES = ["USER", "ACCOUNT", "JOB", "ATTEMPT", "NODES", "STRUCK", "EFFECT", "LOST", "STATE"]
+RIGHT = [title == "LOST" for title in TITLES]
+
+
+def impact(
+    *,
+    nodes: Annotated[str, Parameter(help="The lost nodes: n3,n[7-9]. Left out: all.")] = "",
+    since: Annotated[
+        str,
+        Parameter(help="From when: -2h, 10:00, 2026-11-20T10:00.", allow_leading_hyphen=True),
+    ] = "",
+    until: Annotated[
+        str, Parameter(help="Until when; left out: now.", allow_leading_hyphen=True)
+    ] = "",
+    stated: Annotated[
+        bool | None,
+        Parameter(
+            help="You say that these nodes were lost then: count whoever ran there, also where no "
+            "loss is on record. So it is in an imported history, where nodes and a time are given."
+        ),
+    ] = None,
+    form: OutputFormat = "table",
+    at: Service = NOWHERE,
+) -> int:
+    """List whose jobs were interrupted by the loss of nodes in a window of time."""
+    folded = shown_nodes(list(node_names(nodes))) if nodes else ""
+    window = [moment(t, now()).astimezone(UTC).isoformat() if t else "" for t in (since, until)]
+    with at.client() as client:
+        found = client.impact(folded, window[0], window[1], stated)
+    if form in ("table", "wide"):
+        _table(found, fit=form == "table")
+    else:
+        _data(found, form)
+    return exits.OK
+
+
+def _data(found: "ImpactOut", form: Format) -> None:
+    """For programs: JSON is a user with his jobs, CSV a row for each attempt and node."""
+    if form == "csv":
+        rows = [
+            {"user": user.user, "account": user.account, **job.model_dump(mode="json")}
+            for user in found.users
+            for job in user.jobs
+        ]
+        shown.plain(rows, form)
+    elif form == "name":
+        for name in dict.fromkeys(user.user for user in found.users):
+            shown.data(line(name))
+    else:
+        shown.write(found.users, [], form, name=lambda user: user.user, tree=found)
+
+
+def _table(found: "ImpactOut", *, fit: bool) -> None:
+    where = line(shown_nodes(found.nodes)) or "any node"
+    window = _window(found.since, found.until)
+    if not found.users:
+        was = "was on" if found.stated else "was hit by the loss of"
+        say(f"Nobody {was} {where} {window}.")
+        return
+    jobs = [job for user in found.users for job in user.jobs]
+    users = len({user.user for user in found.users})
+    shown.data(
+        f"{_count(users, 'user')} and {_count(len({job.job for job in jobs}), 'job')} "
+        + (_were_there(jobs, where, window) if found.stated else _were_hit(where, window))
+        + f"{sum(user.requeued for user in found.users)} queued again, "
+        + f"{shown_duration(sum(user.lost_node_s for user in found.users))} of node time lost."
+    )
+    cells = [
+        [user.user, user.account, *attempt] for user in found.users for attempt in _rows(user.jobs)
+    ]
+    shown.table(TITLES, cells, right=RIGHT, fit=fit)
+    shown.data(f"As of position {found.position}.")
+
+
+def _were_hit(where: str, window: str) -> str:
+    return f"were hit by the loss of {where} {window}: "
+
+
+def _were_there(jobs: "list[ImpactJobOut]", where: str, window: str) -> str:
+    ended = {job.job for job in jobs if job.effect != "ran_there"}
+    return (
+        f"were on {where} {window}, when it is said to have been lost: "
+        f"{len(ended) or 'none'} of them ended then, "
+    )
+
+
+def _rows(jobs: "list[ImpactJobOut]") -> Iterator[list[str]]:
+    """An attempt a row, its nodes folded."""
+    for (job, attempt), some in groupby(jobs, key=lambda job: (job.job, job.attempt)):
+        those = list(some)
+        effects = dict.fromkeys(one.effect.replace("_", " ") for one in those)
+        lost = those[0].lost_node_s
+        yield [
+            str(job),
+            str(attempt),
+            shown_nodes([one.node for one in those]),
+            when(min(one.struck_at for one in those)),
+            ", ".join(effects),
+            shown_duration(lost) if lost else "",
+            those[0].state,
+        ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _window(since: datetime | None, until: datetime | None) -> str:
+    """A window of time in words; an open end is not mentioned."""
+    if since and until:
+        return f"between {when(since)} and {when(until)}"
+    if since:
+        return f"since {when(since)}"
+    return f"until {when(until)}" if until else "so far"
