@@ -150,6 +150,15 @@ def stays(
     return sorted(found, key=lambda stay: _order(stay.row))
 
 
+def never_used(connection: sa.Connection, *, nodes: Sequence[str]) -> list[str]:
+    """Those of these nodes on which no attempt was ever placed, in their order, each once."""
+    used: set[str] = set()
+    for some in _portions(nodes):
+        query = sa.select(STAYS.c.node).where(STAYS.c.node.in_(some or [])).distinct()
+        used |= set(connection.execute(query).scalars())
+    return [node for node in dict.fromkeys(nodes) if node not in used]
+
+
 def _portions(nodes: Sequence[str] | None) -> list[Sequence[str] | None]:
     if nodes is None:
         return [None]
@@ -161,4 +170,4 @@ def _order(row: StayRow) -> tuple[str, str, int, int, str]:
     return row.user, row.account, row.job, row.attempt, row.node
 
 
-PROJECTION = Projection("occupancy", version=1, tables=(STAYS, FATES), queries=(stays,))
+PROJECTION = Projection("occupancy", version=1, tables=(STAYS, FATES), queries=(stays, never_used))

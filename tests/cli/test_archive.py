@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from ledger.testing.evidence import Evidence
+
 from .conftest import Call
 
 DATA, USAGE, CONFLICT, NO_INPUT, UNAVAILABLE = 65, 64, 1, 66, 69
@@ -34,11 +36,13 @@ def _logs_as_before() -> Iterator[None]:
 def archive(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of an imported history of three jobs."""
     monkeypatch.delenv("JOBLEDGER_URL", raising=False)
+    monkeypatch.setenv("TZ", "UTC")
     file, data = tmp_path / "sacct.txt", tmp_path / "past"
     file.write_text(HEADER + ROWS)
     done = call("import", "sacct", str(file), "--data", str(data), "--timezone", "UTC")
     assert done.status == 0, done.err
     assert "3 jobs of 2 users: 2 of them ran, in 2 attempts on 3 named nodes." in done.out
+    assert "It is the time from 2026-01-01 20:00:00 to 2026-01-02 10:30:00." in done.out
     assert "1 row left out: a step of a job (the first is line 5)" in done.out
     return data
 
@@ -105,6 +109,45 @@ def test_what_is_no_accounting_is_refused_and_leaves_nothing(
     done = call("import", "sacct", str(file), "--data", str(data), *options)
     assert (done.status, data.exists()) == (status, False)
     assert said in done.err
+
+
+HOURS = ("job_count", "total_node_hours", "total_cpu_hours")
+
+
+def test_open_xdmods_figures_are_printed(
+    shared: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, evidence: Evidence
+) -> None:
+    """Jobs ended, node hours and processor hours, of every day and over all, to four decimals."""
+    monkeypatch.delenv("JOBLEDGER_URL", raising=False)
+    slurm, here = shared / "slurm", ("--data", str(tmp_path / "past"))
+    file = str(slurm / "xdmod_phillips.sacct.log.gz")
+    assert call("import", "sacct", file, "--timezone", "UTC", *here).status == 0
+
+    def expected(what: str) -> list[list[str]]:
+        folder = slurm / "xdmod_expected"
+        tables = [
+            csv.reader((folder / f"resource__{name}__{what}.csv").read_text().splitlines())
+            for name in HOURS
+        ]
+        columns = [[row[-1] for row in list(table)[1:]] for table in tables]
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def printed(*words: str) -> list[list[str]]:
+        rows = list(csv.reader(call("usage", "-o", "csv", *words, *here).out.splitlines()))[1:]
+        return [
+            [jobs, *(f"{float(figure) / 3600:.4f}" for figure in seconds)]
+            for jobs, *seconds in (row[-3:] for row in rows)
+        ]
+
+    days = printed("--by", "day", "--since", "2016-12-22T00:00Z", "--until", "2017-01-02T00:00Z")
+    assert days == expected("timeseries-Day")
+    (over_all,) = printed("--since", "2016-12-22T00:00Z", "--until", "2017-01-02T00:00Z")
+    assert [over_all] == expected("aggregate-Day")
+    evidence(
+        "phillips, imported and asked by the command",
+        f"{over_all[0]} jobs, {over_all[2]} CPU hours and {over_all[1]} node hours, on each of "
+        f"{len(days)} days and over all as Open XDMoD says",
+    )
 
 
 def test_a_trace_that_is_none_is_refused(tmp_path: Path, call: Call) -> None:

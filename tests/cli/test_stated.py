@@ -67,8 +67,8 @@ def test_as_people_read_it(past: list[str], call: Call) -> None:
     verdict, titles, first, second, third, last = done.out.splitlines()
     assert verdict == (
         "2 users and 3 jobs were on n[1-2] between 2026-01-01 10:00:00 and 2026-01-01 10:20:00, "
-        "when it is said to have been lost: 2 of them ended then, 1 queued again, 1:31:00 of node "
-        "time lost."
+        "when they are said to have been lost: 2 of them ended then, 1 queued again, 1:31:00 of "
+        "node time lost."
     )
     assert titles.split() == [
         "USER",
@@ -87,6 +87,9 @@ def test_as_people_read_it(past: list[str], call: Call) -> None:
     assert last.startswith("As of position ")
     nobody = call("impact", "--nodes", "n9", *WINDOW, *past)
     assert (nobody.out, nobody.err.startswith("Nobody was on n9 between ")) == ("", True)
+    assert nobody.err.endswith("No job ever ran on n9: is that its name?\n")
+    later = ("--since", "2026-01-02", "--nodes", "n[1,9]", *past)
+    assert "No job ever ran on n9" in call("impact", *later).err
     assert call("impact", "--stated", "--nodes", "n1", *past).status == 65
     rows = list(
         csv.DictReader(

@@ -205,7 +205,10 @@ def test_open_xdmods_figures_come_out(shared: Path, empty_log: Log, evidence: An
     days = list(series[0])
     midnights = [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in days]
     edges = [int(m.timestamp()) * SECOND for m in (*midnights, midnights[-1] + timedelta(days=1))]
-    for day, found in zip(days, use(told(empty_log, jobs), edges), strict=True):
+    events = told(empty_log, jobs)
+    placed = [e for r in events if isinstance(e := r.event, AttemptPlaced)]
+    assert all(e.cpus and e.nodes and e.node_count is None for e in placed)
+    for day, found in zip(days, use(events, edges), strict=True):
         hours = [found.jobs, found.node_us / HOUR_US, found.cpu_us / HOUR_US]
         assert [round(figure, 4) for figure in hours] == [each[day] for each in series]
     evidence("phillips, imported", f"{tally.ran} jobs on {len(days)} days as Open XDMoD says")
@@ -240,9 +243,3 @@ def test_open_xdmods_own_cases(shared: Path) -> None:
         assert len(jobs) == len(wanted)
     jobs, tally = file(folder / "slurm__input__unknown-job-state.log")
     assert (jobs, tally.skipped.total()) == ([], 2)
-
-
-def test_placements_carry_what_they_were_given(shared: Path, empty_log: Log) -> None:
-    jobs, _ = file(shared / "slurm" / "xdmod_phillips.sacct.log.gz")
-    placed = [e for r in told(empty_log, jobs) if isinstance(e := r.event, AttemptPlaced)]
-    assert all(e.cpus and e.nodes and e.node_count is None for e in placed)

@@ -272,12 +272,16 @@ async def impact(
         stays = await ask(who, "occupancy", "stays", **window)
         users = with_stays(users, stays, since, until or None)
         who.request.state.ledger_position = min(position, who.request.state.ledger_position)
+    never: list[str] = []
+    if names and not users:
+        never = await ask(who, "occupancy", "never_used", nodes=names)
     return ImpactOut(
         nodes=names or [],
         since=show.when(since),
         until=show.when(until),
         stated=stated,
         users=users,
+        never_used=never,
         position=who.request.state.ledger_position,
     )
 

@@ -75,12 +75,15 @@ def _table(found: "ImpactOut", *, fit: bool) -> None:
     if not found.users:
         was = "was on" if found.stated else "was hit by the loss of"
         say(f"Nobody {was} {where} {window}.")
+        if found.never_used:
+            never = line(shown_nodes(found.never_used))
+            say(f"No job ever ran on {never}: is that its name?")
         return
     jobs = [job for user in found.users for job in user.jobs]
     users = len({user.user for user in found.users})
     shown.data(
         f"{_count(users, 'user')} and {_count(len({job.job for job in jobs}), 'job')} "
-        + (_were_there(jobs, where, window) if found.stated else _were_hit(where, window))
+        + (_were_there(jobs, found.nodes, window) if found.stated else _were_hit(where, window))
         + f"{sum(user.requeued for user in found.users)} queued again, "
         + f"{shown_duration(sum(user.lost_node_s for user in found.users))} of node time lost."
     )
@@ -95,11 +98,12 @@ def _were_hit(where: str, window: str) -> str:
     return f"were hit by the loss of {where} {window}: "
 
 
-def _were_there(jobs: "list[ImpactJobOut]", where: str, window: str) -> str:
+def _were_there(jobs: "list[ImpactJobOut]", nodes: list[str], window: str) -> str:
     ended = {job.job for job in jobs if job.effect != "ran_there"}
+    where = line(shown_nodes(nodes)) or "any node"
+    lost = "they are said to have been" if len(nodes) > 1 else "it is said to have been"
     return (
-        f"were on {where} {window}, when it is said to have been lost: "
-        f"{len(ended) or 'none'} of them ended then, "
+        f"were on {where} {window}, when {lost} lost: {len(ended) or 'none'} of them ended then, "
     )
 
 

@@ -1,12 +1,14 @@
 """`import sacct` and `import swf`: another system's history as a ledger of its own."""
 
 import io
+import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import tzinfo
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cyclopts import App, Parameter
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 import_app = App(name="import", help="Make another system's history a ledger of its own.")
 
 Data = Annotated[Path, Parameter(help="Where the new ledger is to lie: a directory without one.")]
+LINES_BETWEEN = 5_000
 SACCT = "sacct --allusers --duplicates --parsable2 --starttime 2020-01-01 --format ALL"
 
 
@@ -40,6 +43,9 @@ def sacct(
     ] = "",
     delimiter: Annotated[
         str, Parameter(help="What stands between columns; left out: it is found out.")
+    ] = "",
+    cluster: Annotated[
+        str, Parameter(help="Only the jobs of this cluster, where it tells of several.")
     ] = "",
 ) -> int:
     """Import Slurm's accounting: jobs, array tasks, what was queued again, nodes and processors."""
@@ -65,7 +71,7 @@ def sacct(
                 f"{file} lacks the columns {', '.join(lacking)}.",
                 f"Make it with `{SACCT}`.",
             )
-        jobs = slurm.read(_again(first, lines), form, zone, tally)
+        jobs = slurm.read(_again(first, lines), form, zone, tally, cluster)
     return _make(data, jobs, tally)
 
 
@@ -101,7 +107,9 @@ def _make(data: Path, jobs: "Sequence[Past]", tally: "Tally") -> int:
         raise Stop(
             exits.USAGE, f"There is a ledger in {data} already.", "Name another --data directory."
         )
-    _tell(tally)
+    if jobs:
+        _tell_jobs(tally, jobs)
+    _tell_rest(tally)
     if not jobs:
         raise Stop(exits.DATA, "There is no job in it; no ledger was made.")
     keep_private(data)
@@ -110,26 +118,36 @@ def _make(data: Path, jobs: "Sequence[Past]", tally: "Tally") -> int:
         head = write(log, jobs, _progress())
     finally:
         log.close()
-    say(f"The ledger in {data} has {head.position} rows, chain head {head.hash[:12]}.")
-    say(f"Ask it: jobledger usage --by day --data {data}")
+    say(f"The ledger in {data} has {head.position:,} rows, chain head {head.hash[:12]}.")
+    say(f"Ask it: jobledger usage --by day --data {shlex.quote(str(data))}")
     return exits.OK
 
 
-def _tell(tally: "Tally") -> None:
+def _tell_jobs(tally: "Tally", jobs: "Sequence[Past]") -> None:
+    nodes = _count(len(tally.nodes), "named node") if tally.nodes else "nodes without names"
     shown.data(
-        f"{_count(tally.jobs, 'job')} of {_count(len(tally.users), 'user')}: {tally.ran} of them "
-        f"ran, in {_count(tally.tries, 'attempt')} on {_count(len(tally.nodes), 'named node')}."
+        f"{_count(tally.jobs, 'job')} of {_count(len(tally.users), 'user')}: {tally.ran:,} of them "
+        f"ran, in {_count(tally.tries, 'attempt')} on {nodes}."
     )
+    last = max(max([p.submitted_at, *(t.end or t.start for t in p.tries)]) for p in jobs)
+    shown.data(f"It is the time from {_day(min(p.submitted_at for p in jobs))} to {_day(last)}.")
+
+
+def _tell_rest(tally: "Tally") -> None:
     for what, times in tally.noted.most_common():
-        shown.data(f"  {times} times: {what}")
+        shown.data(f"  {'once' if times == 1 else f'{times:,} times'}: {what}")
     for reason, count in tally.skipped.most_common():
         shown.data(
             f"  {_count(count, 'row')} left out: {reason} (the first is line {tally.first[reason]})"
         )
 
 
+def _day(micros: int) -> str:
+    return shown.when(datetime.fromtimestamp(micros / 1_000_000, UTC))
+
+
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _zone(name: str) -> tzinfo | None:
@@ -154,9 +172,21 @@ def _lines(file: Path) -> Iterator[Iterator[str]]:
         stream = gzip.GzipFile(fileobj=raw) if packed else raw
         text = io.TextIOWrapper(stream, "utf-8", errors="replace", newline="\n")
         try:
-            yield iter(text)
+            yield _watched(text, raw) if sys.stderr.isatty() else iter(text)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise Stop(exits.DATA, f"{file} is broken: {error}.") from None
+
+
+def _watched(lines: Iterable[str], raw: BinaryIO) -> Iterator[str]:
+    """Tells a person at a terminal how much of the file was read."""
+    size = max(1, os.fstat(raw.fileno()).st_size)
+    for number, text in enumerate(lines):
+        if number % LINES_BETWEEN == 0:
+            sys.stderr.write(f"\rread {100 * raw.tell() // size} % … ")
+            sys.stderr.flush()
+        yield text
+    sys.stderr.write("\r\033[K")
+    sys.stderr.flush()
 
 
 def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
@@ -170,7 +200,7 @@ def _progress() -> Callable[[int, int], None] | None:
         return None
 
     def tell(done: int, of: int) -> None:
-        sys.stderr.write(f"\rwritten {100 * done // of} % … ")
+        sys.stderr.write(f"\rwritten {100 * done // of} % … " if done < of else "\r\033[K")
         sys.stderr.flush()
 
     return tell

@@ -22,6 +22,8 @@ ATTEMPTS = {
 
 JOBS = {
     "cancelled": "It was cancelled before it started.",
+    "deadline": "Its deadline passed before it could start (imported histories).",
+    "node_lost": "A node that it should start on was lost (imported histories).",
 }
 """How jobs end that are pending."""
 

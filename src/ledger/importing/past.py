@@ -35,6 +35,9 @@ MAX_EVENTS = 4_000
 AT_ONCE = 20_000
 """Events of one transaction, as near as whole commits allow."""
 
+UNRUN = {"deadline": "deadline", "node_fail": "node_lost"}
+"""Why a job ended that never ran, where it was not cancelled."""
+
 NODE_LOSS: Outcome = "node_fail"
 _ENVELOPE = Envelope(by="import")
 Progress = Callable[[int, int], None]
@@ -119,7 +122,10 @@ def write(log: Log, jobs: Sequence[Past], progress: Progress | None = None) -> H
             drafts, held = [], 0
             if progress is not None:
                 progress(done, len(steps))
-    return log.append(drafts) if drafts else log.head()
+    head = log.append(drafts) if drafts else log.head()
+    if progress is not None:
+        progress(done, len(steps))
+    return head
 
 
 def _steps(jobs: Sequence[Past]) -> Iterator[_Step]:
@@ -138,8 +144,9 @@ def _events(step: _Step, known: dict[str, str]) -> Iterator[Event]:
     if step.rank == COMES:
         yield _submitted(past)
     elif step.rank == LEAVES:
+        cause = UNRUN.get(past.state, "cancelled")
         yield JobEnded(
-            **_about(past), state=past.state, cause="cancelled", submitted_at=past.submitted_at
+            **_about(past), state=past.state, cause=cause, submitted_at=past.submitted_at
         )
     elif step.rank == ENDS:
         yield _ended(past, step.n, step.at)

@@ -82,7 +82,8 @@ def layout(first: str, columns: Sequence[str] = (), delimiter: str = "") -> Layo
             closed = pieces[-1] == ""
             return Layout(tuple(pieces[: len(pieces) - closed]), mark, True, closed)
         if columns and len(pieces) >= len(columns) > 1:
-            return Layout(tuple(c.strip().lower() for c in columns), mark, header=False)
+            closed = len(pieces) == len(columns) + 1 and pieces[-1] == ""
+            return Layout(tuple(c.strip().lower() for c in columns), mark, False, closed)
         if not columns and len(pieces) >= len(OPEN_XDMOD) and _ID.fullmatch(pieces[0]):
             found = Layout(OPEN_XDMOD, mark, header=False)
             if _fit(first.split(mark), found) is not None:

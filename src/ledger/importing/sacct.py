@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from ledger.events import Outcome
+from ledger.domain.arrays import indices
+from ledger.domain.errors import Malformed
+from ledger.events import JobState, Outcome
 from ledger.importing.past import Past, Try
 from ledger.importing.rows import Layout, Record, records
 from ledger.importing.tally import Tally
@@ -35,9 +37,15 @@ ENDS: dict[str, tuple[Outcome, str]] = {
 }
 LIVE = ("RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "STOPPED")
 WAITS = ("PENDING", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-AGAIN = ("REQUEUED", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
+LEFT: dict[str, JobState] = {
+    "DEADLINE": "deadline",
+    "NODE_FAIL": "node_fail",
+    "BOOT_FAIL": "node_fail",
+}
+"""What jobs are that ended so without having run; others were cancelled."""
+
 _TASK = re.compile(r"(\d+)_(\d+)")
-_TASKS = re.compile(r"(\d+)_\[.*")
+_TASKS = re.compile(r"(\d+)_\[([^%\]]*)(?:%\d+)?\]?")
 
 
 class Row(NamedTuple):
@@ -74,34 +82,74 @@ def missing(form: Layout) -> list[str]:
     return lacking if {"jobid", "jobidraw"} & set(form.columns) else ["jobid", *lacking]
 
 
-def read(lines: Iterable[str], form: Layout, zone: tzinfo | None, tally: Tally) -> list[Past]:
+def read(
+    lines: Iterable[str], form: Layout, zone: tzinfo | None, tally: Tally, cluster: str = ""
+) -> list[Past]:
     """The jobs of a file, in the order of their numbers. `zone` is that of times which name none;
-    left out: this machine's."""
-    found: dict[int | str, list[Row]] = {}
+    left out: this machine's. `cluster`: only the jobs of this one, where several are told of."""
+    rows: list[Row] = []
+    owners: dict[str, str] = {}
     for record in records(lines, form, lambda line, text: tally.skip("not a record", line)):
         try:
-            row = _row(record, zone)
+            _of_cluster(record, cluster, owners)
+            rows += _rows(record, zone)
         except Skip as skip:
             tally.skip(str(skip), record.line)
-            continue
-        rows = found.setdefault(row.job or f"{row.array}_{row.task}", [])
-        if any(row[1:] == other[1:] for other in rows):
-            tally.skip("the same row again", record.line)
+    jobs = [_job(rows, tally) for rows in _numbered(_by_job(rows, tally))]
+    return sorted(jobs, key=lambda past: past.job)
+
+
+def _of_cluster(record: Record, wanted: str, owners: dict[str, str]) -> None:
+    """Each cluster counts its jobs from 1: whoever used a number first has it."""
+    its = record.values.get("cluster", "")
+    if wanted and its != wanted:
+        raise Skip("of another cluster")
+    number = record.values.get("jobidraw") or record.values["jobid"]
+    if owners.setdefault(number, its) != its:
+        raise Skip("a number that a job of another cluster has: import one with --cluster")
+
+
+Key = int | tuple[int, int]
+
+
+def _by_job(rows: Sequence[Row], tally: Tally) -> dict[Key, list[Row]]:
+    """Rows by the number of their job, or by array and place where it is nowhere told."""
+    numbers = {(row.array, row.task): row.job for row in rows if row.job and row.array}
+    found: dict[Key, list[Row]] = {}
+    for read in rows:
+        job = read.job or numbers.get((read.array, read.task), 0)
+        row = read._replace(job=job)
+        known = found.setdefault(job or (row.array, row.task), [])
+        if any(row[1:] == other[1:] for other in known):
+            tally.skip("the same row again", row.line)
         else:
-            rows.append(row)
-    return sorted((_job(rows, tally) for rows in _numbered(found)), key=lambda past: past.job)
+            known.append(row)
+    return found
 
 
-def _numbered(found: dict[int | str, list[Row]]) -> list[list[Row]]:
+def _numbered(found: dict[Key, list[Row]]) -> list[list[Row]]:
     """Array tasks of which only the place in the array is known get numbers behind all others."""
     known = [key for key in found if isinstance(key, int)]
     arrays = [rows[0].array for rows in found.values()]
     beyond = max([*known, *arrays], default=0) + 1
-    unknown = [rows for key, rows in found.items() if isinstance(key, str)]
+    unknown = [rows for key, rows in found.items() if not isinstance(key, int)]
     unknown.sort(key=lambda rows: (rows[0].submitted, rows[0].array, rows[0].task))
     return [found[key] for key in known] + [
         [row._replace(job=beyond + i) for row in rows] for i, rows in enumerate(unknown)
     ]
+
+
+def _rows(record: Record, zone: tzinfo | None) -> list[Row]:
+    """A record's job, or each task of the array that it stands for."""
+    row = _row(record, zone)
+    found = _TASKS.fullmatch(record.values.get("jobid", ""))
+    if found is None:
+        return [row]
+    try:
+        tasks = indices(found[2])
+    except Malformed:  # Slurm writes dots where there are too many
+        raise Skip("tasks of an array that are not all listed, or too many") from None
+    return [row._replace(job=0, array=int(found[1]), task=task) for task in tasks]
 
 
 def _row(record: Record, zone: tzinfo | None) -> Row:
@@ -128,7 +176,7 @@ def _row(record: Record, zone: tzinfo | None) -> Row:
         job=job,
         array=array,
         task=task,
-        user=_clean(v["user"]) or f"uid{v['uid']}" if v.get("uid") else _clean(v["user"]),
+        user=_clean(v["user"]) or (f"uid{v['uid']}" if v.get("uid") else "unknown"),
         account=_clean(v.get("account", "")),
         pool=_clean(v.get("partition", "")) or "default",
         qos=_clean(v.get("qos", "")),
@@ -148,7 +196,7 @@ def _row(record: Record, zone: tzinfo | None) -> Row:
 
 def _numbers(shown: str, raw: str) -> tuple[int, int, int]:
     """A row's job, the array it belongs to and its index in it: 0, 0 and -1 where there is none."""
-    if "." in shown or "." in raw:
+    if "." in shown.partition("[")[0] or "." in raw:
         raise Skip("a step of a job")
     job = int(raw) if raw.isdigit() else 0
     array, index = 0, -1
@@ -176,7 +224,7 @@ def _job(rows: Sequence[Row], tally: Tally) -> Past:
             tally.note("a try began before the one before it had ended: its start was moved")
             begun = before
         tries.append(_try(row, begun, more=place + 1 < len(rows)))
-    waits = last.started is None and last.state in (*WAITS, *AGAIN)
+    waits = last.started is None and last.state in (*WAITS, "REQUEUED")
     left = last.ended if last.started is None and not waits else None
     if tries and last.started is None and not tries[-1].again:
         tries[-1] = tries[-1]._replace(again=True)
@@ -194,7 +242,7 @@ def _job(rows: Sequence[Row], tally: Tally) -> Past:
         time_limit_s=last.time_limit_s,
         tries=tuple(tries),
         ended_at=None if left is None else max(left, begun, *(t.end or 0 for t in tries)),
-        state="deadline" if last.state == "DEADLINE" else "cancelled",
+        state=LEFT.get(last.state, "cancelled"),
         array=first.array,
         task=first.task,
     )

@@ -269,7 +269,9 @@ class ImpactUserOut(Answer):
 class ImpactOut(Answer):
     """Whom the loss of these nodes (none named: of any) in this window hit; null times: ever.
 
-    `stated`: the loss was taken as stated, so whoever ran there then is among them.
+    `stated`: the loss was taken as stated, so whoever ran there then is among them. `never_used`:
+    where nobody was hit, those of the nodes that no job ever ran on, perhaps because there are no
+    such nodes.
     """
 
     nodes: list[str]
@@ -277,6 +279,7 @@ class ImpactOut(Answer):
     until: datetime | None
     stated: bool = False
     users: list[ImpactUserOut]
+    never_used: list[str] = []
     position: int
 
 
