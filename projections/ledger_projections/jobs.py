@@ -375,5 +375,9 @@ def last(connection: sa.Connection) -> int:
 
 
 PROJECTION = Projection(
-    "jobs", version=1, tables=(JOBS, ATTEMPTS, NODES), queries=(list_jobs, show_job, task, last)
+    "jobs",
+    version=1,
+    tables=(JOBS, ATTEMPTS, NODES),
+    queries=(list_jobs, show_job, task, last),
+    by_job=(show_job,),
 )

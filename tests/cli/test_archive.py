@@ -74,6 +74,29 @@ def test_every_question_can_be_asked_of_it(archive: Path, call: Call) -> None:
     assert call("log", "verify", *here).status == 0
 
 
+def test_it_can_be_asked_as_of_any_time(archive: Path, call: Call) -> None:
+    here = ("--data", str(archive))
+    then = call("jobs", "--at", "2026-01-01T23:00:00Z", "-o", "json", *here)
+    (job,) = json.loads(then.out)["jobs"]
+    assert (job["job"], job["state"], job["nodes"]) == (1, "running", ["n1", "n2"])
+    position = json.loads(then.out)["position"]
+    table = call("jobs", "--at", "2026-01-01T23:00:00Z", *here)
+    assert ("running  1:00:00" in table.out, f"position {position}." in table.err) == (True, True)
+    within = call("jobs", "--at-position", str(position + 1), "-o", "json", *here)
+    assert json.loads(within.out)["position"] == position
+    used = call("usage", "--at", "2026-01-01T23:00:00Z", "-o", "csv", *here).out
+    assert used.splitlines()[1] == "0,7200,28800"
+    show = call("show", "2", "--at", "2026-01-02T10:10:00Z", "-o", "json", *here)
+    assert json.loads(show.out)["state"] == "running"
+    assert call("impact", "--at", "2026-01-02T10:10:00Z", *here).err.startswith("Nobody was hit")
+    assert call("show", "2", "--at", "2026-01-01", *here).status == NO_INPUT
+    assert call("jobs", "--at-position", "99999", *here).status == DATA
+    events = call("events", "2", "--at", "2026-01-02T09:00:00Z", "-o", "json", *here).out
+    assert [event["name"] for event in json.loads(events)] == ["job.submitted.v1"]
+    end = call("jobs", "--all", "--at", "now", "-o", "name", *here)
+    assert end.out.split() == ["1", "2", "3"], "an archive's past goes on for ever"
+
+
 def test_nothing_in_it_can_be_changed(archive: Path, call: Call) -> None:
     refused = call("cancel", "2", "--data", str(archive))
     assert refused.status == CONFLICT

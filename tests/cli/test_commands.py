@@ -39,6 +39,22 @@ JOBS = [
 ]
 
 
+def test_every_question_can_be_asked_as_of_then(service: Service, call: Call) -> None:
+    service.say("GET", "/v1/whoami", {"name": "anna", "role": "user", "how": "token"})
+    service.say("GET", "/v1/jobs", {"jobs": JOBS, "next": None, "position": 40})
+    done = call("jobs", "--me", "--at", "2026-11-20T12:00:00Z", "--all")
+    who, asked = service.requests
+    assert "at" not in who.url.params, "who one is, one is now"
+    assert asked.url.params["at"] == "2026-11-20T12:00:00+00:00"
+    assert done.err == "As of 2026-11-20 12:00:00, position 40.\n"
+    head = {"position": 40, "commit": 3, "hash": "x", "epoch": 1, "incarnation": "i"}
+    service.say("GET", "/v1/log/head", {**head, "at": "2026-11-20T12:00:00Z"})
+    assert call("jobs", "--at-position", "41").err == done.err
+    assert service.requests[-1].url.params["at_position"] == "41"
+    both = call("jobs", "--at", "-2h", "--at-position", "7")
+    assert (both.status, "not both" in both.err) == (64, True)
+
+
 def test_a_script_is_submitted(service: Service, call: Call, tmp_path: Path) -> None:
     script = tmp_path / "job.sh"
     script.write_text("#!/bin/sh\n#SBATCH -t 90 -N 2 --mem=4G\necho $1\n")

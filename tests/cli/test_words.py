@@ -89,13 +89,35 @@ def test_no_text_breaks_a_parser(text: str) -> None:
         ("16:00", False, NOW.replace(day=19, hour=16, minute=0)),
         ("16:00:30", True, NOW.replace(hour=16, minute=0, second=30)),
         ("tomorrow", True, NOW.replace(day=21, hour=0, minute=0)),
+        ("yesterday", False, NOW.replace(day=19, hour=0, minute=0)),
+        ("Yesterday 10:05", False, NOW.replace(day=19, hour=10, minute=5)),
+        ("today 16:00", False, NOW.replace(hour=16, minute=0)),
+        ("tuesday", False, NOW.replace(day=17, hour=0, minute=0)),
+        ("last Tuesday 9:30", False, NOW.replace(day=17, hour=9, minute=30)),
+        ("friday", False, NOW.replace(day=13, hour=0, minute=0)),
+        ("friday", True, NOW.replace(day=27, hour=0, minute=0)),
+        ("monday 8:00", True, NOW.replace(day=23, hour=8, minute=0)),
     ],
 )
 def test_a_moment_is_understood(text: str, ahead: bool, wanted: datetime) -> None:
     assert moment(text, NOW, ahead=ahead) == wanted
 
 
-@pytest.mark.parametrize("text", ["", "yesterday-ish", "25:00", "2026-13-01", "-", "now+", "+x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday-ish",
+        "yesterday 25:00",
+        "last",
+        "tuesday noon",
+        "25:00",
+        "2026-13-01",
+        "-",
+        "now+",
+        "+x",
+    ],
+)
 def test_what_is_no_moment_is_named(text: str) -> None:
     with pytest.raises(BadWord):
         moment(text, NOW)

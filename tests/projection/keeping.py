@@ -2,43 +2,26 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
 import pysqlite3
 
-from ledger.commands import SYSTEM, AnswerAbuse, NoteAbuse, SetPolicy
-from ledger.events import Blob, Event, JobsSubmitted, Recorded
+from ledger.events import Event, JobsSubmitted, Recorded
 from ledger.projection import Projection, Table
 from ledger.projection.database import file_of
+from ledger.projection.discover import discover
 from ledger.projection.follower import Follower
 from ledger.projection.source import Source, batch
-from ledger.projection.store import Store
-from ledger.testing.stories import OPERATOR, Story, Wanderer
-from ledger_projections import abuse, demand, jobs, occupancy, outage_impact, usage
+from ledger.testing.projections import close, kept, wandered
+from ledger.testing.projections import held as dump
+from ledger.testing.stories import Story
 from places import Place
 
-PROJECTIONS = [
-    projection.PROJECTION for projection in (jobs, outage_impact, usage, abuse, demand, occupancy)
-]
-NOTE = Blob(sha256="e" * 64, bytes=5)
+__all__ = ["close", "dump", "kept", "wandered"]
 
-
-def wandered(seed: int, steps: int) -> Story:
-    """A story that took its course, in which rules of use are broken."""
-    story = Story()
-    rules = {"abuse_submissions_per_min": 1, "abuse_fail_jobs": 3, "abuse_idle_node_s": 60}
-    story.ask(OPERATOR, SetPolicy(**rules, abuse_fail_percent=30, abuse_fail_within_s=600))
-    wanderer = Wanderer(story, Random(seed))  # noqa: S311
-    for step in range(steps):
-        wanderer.walk(1)
-        for user, rule in sorted(story.cluster.watch.due):
-            story.ask(SYSTEM, NoteAbuse(user=user, rule=rule))
-        if step % 20 == 0 and (last := story.cluster.watch.findings):
-            story.ask(OPERATOR, AnswerAbuse(finding=last, note=NOTE if step % 40 else None))
-    return story
+PROJECTIONS = list(discover().projections.values())
 
 
 class End(NamedTuple):
@@ -74,6 +57,9 @@ class Told(Source):
     def commit_at(self, position: int) -> End | None:
         return next((end for end in self.ends() if end.position == position), None)
 
+    def commit_before(self, position: int) -> int:
+        return max((end.position for end in self.ends() if end.position <= position), default=0)
+
     def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
         whole = max(
             (e.position for e in self.ends() if upto is None or e.position <= upto), default=0
@@ -85,31 +71,15 @@ class Told(Source):
         return (r for r in self.story.events if r.stream == stream and r.position > after)
 
 
-def kept(projection: Projection, place: Place, source: Source) -> Follower:
-    """A projection in a place, following a log; nothing is taken in yet."""
-    return Follower(projection, Store(projection, place.data, place.url), source)
-
-
 def in_batches(follower: Follower, source: Source, size: int) -> None:
     """Take in all there is, some events at a time."""
     follower.catch_up(lambda after: batch(source, after, size))
-
-
-def dump(follower: Follower) -> bytes:
-    """What the database holds."""
-    return follower._store.dump()[1]
 
 
 def ask(follower: Follower, query: Any, *args: Any, **kwargs: Any) -> Any:
     """What a query gives."""
     with follower._store._engine.begin() as connection:
         return query(connection, *args, **kwargs)
-
-
-def close(*followers: Follower) -> None:
-    """Let go of the database."""
-    for follower in followers:
-        follower._store.close()
 
 
 def behind(place: Place, projection: Projection, statement: str) -> list[Any]:

@@ -10,11 +10,11 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from ledger.api import history, show
+from ledger.api import history, past, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import LAST_EVENT, LINES, OUTPUT, STREAM, JobName
 from ledger.api.jobs import job_number
-from ledger.api.waiting import FRESH
+from ledger.api.waiting import FRESH, WAITS
 from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import demand
@@ -53,17 +53,18 @@ def line_of(r: Recorded) -> bytes:
 @router.get("/jobs/{job}/events", response_class=Response, responses=LINES, dependencies=FRESH)
 async def job_events(who: Who, job: JobName) -> Response:
     """Everything that ever happened to a job, one event a line, as JSON lines or, if asked for so,
-    as plain text. Its owner's and operators'."""
+    as plain text. Its owner's and operators'. As of a time or position: up to there."""
     job_id = await job_number(who, job)
     cluster = await who.running.master.settled()
     owner, first = await _owner(who, cluster, job_id)
     demand(who.subject, "job.details", owner)
+    moment = await past.then(who)
 
     def read(log: Log) -> list[Recorded]:
         found = [r for r in log.read_stream(f"job-{first}") if first == job_id or _submits(r)]
         if first != job_id:
             found += log.read_stream(f"job-{job_id}")
-        return found
+        return [r for r in found if moment is None or r.position <= moment.position]
 
     events = await who.running.reader.call(read)
     plain = "text/plain" in who.request.headers.get("accept", "")
@@ -85,7 +86,7 @@ async def _owner(who: Caller, cluster: Cluster, job_id: int) -> tuple[str, int]:
     return await history.owner(who, job_id)
 
 
-@router.get("/jobs/{job}/wait", dependencies=FRESH)
+@router.get("/jobs/{job}/wait", dependencies=WAITS)
 async def wait_job(
     who: Who, job: JobName, timeout_s: Annotated[float, Query(ge=0, le=3600)] = 60.0
 ) -> JobOut:
@@ -144,7 +145,7 @@ def _ended(before: JobOut, end: Recorded) -> JobOut:
     return before.model_copy(update=told)
 
 
-@router.get("/jobs/{job}/output", response_class=Response, responses=OUTPUT, dependencies=FRESH)
+@router.get("/jobs/{job}/output", response_class=Response, responses=OUTPUT, dependencies=WAITS)
 async def job_output(
     who: Who,
     job: JobName,

@@ -17,6 +17,7 @@ from ledger.api.server import serve
 from ledger.domain.state import Cluster
 from ledger.master.core import Core
 from ledger.master.outputs import Outputs
+from ledger.master.past import Here, pasts_of
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints, Recovered, is_archive
 from ledger.master.service import Service
@@ -103,5 +104,6 @@ def _service(private: Path, data: Path, projections: dict[str, Projection]) -> S
     core = Core(
         log, recovered, lambda: now, lambda: cluster, lambda reason: None, reader, lambda: True
     )
-    running = core.running(history, Outputs(private / "output"), Checkpoints(private))
+    past = Here(pasts_of(data, None))
+    running = core.running(history, past, Outputs(private / "output"), Checkpoints(private))
     return Service(private, None, frozenset({os.getuid()}), running, archive=True)

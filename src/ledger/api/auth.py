@@ -12,6 +12,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.api.headers import header
+from ledger.api.waiting import demand_present
 from ledger.commands import Subject
 from ledger.domain.errors import NotNow, TooOld, Unauthenticated
 from ledger.domain.permissions import demand
@@ -156,6 +157,7 @@ class Caller:
 
 async def caller(request: Request) -> Caller:
     """The dependency every route has. Who it is was found before the request came here."""
+    demand_present(request)
     return Caller(request, request.state.subject)
 
 

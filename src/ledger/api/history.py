@@ -2,17 +2,17 @@
 
 A read is at least as new as the head of the log was when it arrived, if the projection gets there
 within two seconds; `Ledger-Position` and `Ledger-Lag` say what it is. `?at_least=N` insists on a
-position, `?stale=ok` waits for none.
+position, `?stale=ok` waits for none. `?at=TIME` and `?at_position=N` ask as of then.
 """
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ledger.api import show
+from ledger.api import past, show
 from ledger.api.auth import Caller
+from ledger.api.past import micros
 from ledger.api.stated import with_stays
-from ledger.api.waiting import PATIENCE_S, freshness
+from ledger.api.waiting import PATIENCE_S, as_of, freshness
 from ledger.domain.errors import Behind, Malformed, UnknownJob
 from ledger.domain.permissions import may
 from ledger.master.texts import Words, parsed
@@ -28,6 +28,8 @@ from ledger.models import (
 )
 from ledger.nodenames import BadNodes, expand
 from ledger.projection.reader import Unavailable
+
+__all__ = ["micros"]
 
 
 class Filter(NamedTuple):
@@ -46,20 +48,22 @@ class Filter(NamedTuple):
     ascending: bool = True
 
 
-def micros(text: str) -> int:
-    """A time of a query as µs, 0 for none. Raises `Malformed`."""
-    if not text:
-        return 0
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise Malformed(f"{text!r} is not a time: write 2026-11-20T10:00:00Z.") from None
-    if when.tzinfo is None or not 1970 <= when.year < 3000:
-        raise Malformed(f"{text!r}: give a time with its zone, such as 2026-11-20T10:00:00Z.")
-    return int(when.astimezone(UTC).timestamp() * 1_000_000)
-
-
 async def ask(who: Caller, projection: str, query: str, *args: Any, **kwargs: Any) -> Any:
+    """What a query of a projection gives, fresh enough for the request; or what it gave then, as
+    the request says. Raises `Behind`, and what `past.then` and `past.ask` raise."""
+    if (moment := await past.then(who)) is not None:
+        return await past.ask(who, moment, projection, query, args, kwargs)
+    return await ask_now(who, projection, query, *args, **kwargs)
+
+
+async def now(who: Caller) -> int:
+    """The present that a request speaks of, µs."""
+    moment = await past.then(who)
+    present: int = who.running.master.now() if moment is None else moment.now
+    return present
+
+
+async def ask_now(who: Caller, projection: str, query: str, *args: Any, **kwargs: Any) -> Any:
     """What a query of a projection gives, fresh enough for the request. Raises `Behind`."""
     running = who.running
     asked = freshness(who.request)
@@ -144,6 +148,8 @@ def _job(who: Caller, row: Any) -> JobOut:
 
 async def _found(who: Caller, job: int) -> tuple[Any, list[Any]]:
     found = await ask(who, "jobs", "show_job", job)
+    if found is None and not as_of(who.request).present:
+        raise UnknownJob(f"There was no job {job} then.")
     if found is None:
         raise UnknownJob(f"There is no job {job} in the tables yet; ask again.")
     row, attempts = found
@@ -151,7 +157,7 @@ async def _found(who: Caller, job: int) -> tuple[Any, list[Any]]:
 
 
 async def show_job(who: Caller, job: int) -> JobDetailOut:
-    """A job that has ended, with all its attempts."""
+    """A job that has ended, or as it was once, with all its attempts."""
     row, attempts = await _found(who, job)
     private = may(who.subject, "job.details", row.user)
     details = JobDetailOut(
@@ -223,8 +229,10 @@ async def former_attempts(who: Caller, job: int, before: int, owner: str) -> lis
 
 async def owner(who: Caller, job: int) -> tuple[str, int]:
     """Whose an ended job was, and the first job of its submission."""
-    row, _ = await _found(who, job)
-    return row.user, row.first
+    found = await ask_now(who, "jobs", "show_job", job)
+    if found is None:
+        raise UnknownJob(f"There is no job {job} in the tables yet; ask again.")
+    return found[0].user, found[0].first
 
 
 async def attempts(who: Caller, job: int) -> int:
@@ -242,8 +250,8 @@ async def printed_nothing(who: Caller, job: int, n: int) -> bool:
 
 
 async def task(who: Caller, first: int, index: int) -> int:
-    """The job that `FIRST_INDEX` names. Raises `UnknownJob`."""
-    found: int | None = await ask(who, "jobs", "task", first, index)
+    """The job that `FIRST_INDEX` names, now and for ever. Raises `UnknownJob`."""
+    found: int | None = await ask_now(who, "jobs", "task", first, index)
     if found is None:
         raise UnknownJob(f"There is no job {first}_{index}.")
     return found

@@ -9,7 +9,7 @@ from ledger.api import bodies, history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import JobName
 from ledger.api.headers import header
-from ledger.api.waiting import FRESH
+from ledger.api.waiting import FRESH, as_of
 from ledger.commands import Cancel, Change, Command, Hold, Release, Requeue, Submit
 from ledger.domain.arrays import indices
 from ledger.domain.errors import (
@@ -153,7 +153,7 @@ async def list_jobs(
     cursor: Annotated[str, Query(max_length=15, pattern="^[0-9]*$")] = "",
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "asc",
 ) -> JobsOut:
-    """Jobs, a page at a time: those that live, or all there ever were."""
+    """Jobs, a page at a time: those that live, or all there ever were; also as it was once."""
     who.demand("job.see")
     asked = history.Filter(
         user=user,
@@ -168,9 +168,10 @@ async def list_jobs(
         cursor=int(cursor) if cursor else 0,
         ascending=order == "asc",
     )
-    if who.service.archive and scope == "live" and not asked.states:
+    told = who.service.archive or not as_of(who.request).present  # not out of the master's state
+    if told and scope == "live" and not asked.states:
         asked = asked._replace(states=("pending", "running"))
-    if scope == "all" or who.service.archive:
+    if scope == "all" or told:
         return await history.list_jobs(who, asked)
     cluster = await who.running.master.settled()
     return _live_page(cluster, who, asked)
@@ -241,9 +242,12 @@ def _task(cluster: Cluster, first: int, index: int) -> int:
 
 @router.get("/{job}", dependencies=FRESH)
 async def show_job(who: Who, job: JobName) -> JobDetailOut:
-    """One job with all its attempts; what its owner wrote only for him and for operators."""
+    """One job with all its attempts, now or as it was once; what its owner wrote only for him and
+    for operators."""
     who.demand("job.see")
     job_id = await job_number(who, job)
+    if not as_of(who.request).present:
+        return await history.show_job(who, job_id)
     cluster = await who.running.master.settled()
     live = cluster.jobs.get(job_id)
     if live is None:

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from ledger.api import metrics as metrics_of
-from ledger.api import show
+from ledger.api import past, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
 from ledger.api.standing import backups
+from ledger.api.waiting import LOOKS_BACK
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
 from ledger.domain.errors import Forbidden, Malformed
 from ledger.domain.permissions import may
@@ -31,6 +32,7 @@ from ledger.models import (
     TokensOut,
     WhoOut,
 )
+from ledger.store.chain import EMPTY, Head
 
 router = APIRouter(tags=["service"])
 
@@ -101,13 +103,15 @@ async def whoami(who: Who) -> WhoOut:
     return WhoOut(name=who.subject.name, role=who.subject.role, how=how)
 
 
-@router.get("/v1/log/head")
+@router.get("/v1/log/head", dependencies=LOOKS_BACK)
 async def log_head(who: Who) -> HeadOut:
-    """The last commit of the log."""
+    """The last commit of the log, now or as of a time or position."""
     who.demand("log.head")
     running = who.running
     await running.master.settled()
-    h = running.master.head
+    h: Head = running.master.head
+    if (moment := await past.then(who)) is not None:
+        h = await running.reader.call(lambda log: log.commit_at(moment.position)) or EMPTY
     return HeadOut(
         position=h.position,
         commit=h.commit,

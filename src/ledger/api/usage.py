@@ -38,7 +38,7 @@ async def usage(
     span = await history.ask(who, "usage", "span")
     if span is not None:
         first = first or span[0]
-        last = last or max(first + 1, min(span[1], who.running.master.now()))
+        last = last or max(first + 1, await history.now(who))
     if span is None or first >= last:
         return _answer(who, first, last, zone, [])
     edges = cut(first, last, "day" if "day" in groups else "", where)

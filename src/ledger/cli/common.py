@@ -73,6 +73,49 @@ class Service:
 NOWHERE = Service()
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class AsOf:
+    """As of when a question is asked."""
+
+    at: Annotated[
+        str,
+        Parameter(
+            help="As it was then: -2h, tuesday, yesterday 10:00, 2026-11-20T10:00.",
+            allow_leading_hyphen=True,
+        ),
+    ] = ""
+    at_position: Annotated[int | None, Parameter(help="As it was at this position of the log.")] = (
+        None
+    )
+
+    @property
+    def present(self) -> bool:
+        """Is it asked as of now?"""
+        return not self.at and self.at_position is None
+
+    def of(self, client: "Client") -> "Client":
+        """The client that asks as of then; the same one for the present. Raises `BadWord`."""
+        from ledger.cli.words import BadWord, moment
+
+        if self.present:
+            return client
+        if self.at and self.at_position is not None:
+            raise BadWord("Give --at or --at-position, not both.")
+        return client.as_of(moment(self.at, now()) if self.at else None, self.at_position)
+
+    def now(self, then: "Client") -> datetime:
+        """What time it was then, by a client of `of`."""
+        if self.present:
+            return now()
+        from ledger.cli.words import moment
+
+        return moment(self.at, now()) if self.at else then.head().at or now()
+
+
+PRESENT = AsOf()
+
+
 @contextmanager
 def _place(settings: "Settings") -> Iterator[str]:
     """The URL of the service that is meant. An archive gets one for as long as this lasts."""

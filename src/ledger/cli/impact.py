@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, Format, OutputFormat, Service, now
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, Format, OutputFormat, Service, now
 from ledger.cli.exits import say
 from ledger.cli.shown import when
 from ledger.cli.text import line
@@ -39,13 +39,14 @@ def impact(
         ),
     ] = None,
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """List whose jobs were interrupted by the loss of nodes in a window of time."""
     folded = shown_nodes(list(node_names(nodes))) if nodes else ""
     window = [moment(t, now()).astimezone(UTC).isoformat() if t else "" for t in (since, until)]
     with at.client() as client:
-        found = client.impact(folded, window[0], window[1], stated)
+        found = past.of(client).impact(folded, window[0], window[1], stated)
     if form in ("table", "wide"):
         _table(found, fit=form == "table")
     else:

@@ -1,12 +1,13 @@
 """`jobs`, `show`, `events` and `why`: looking at jobs."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, Job, OutputFormat, Service, now
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, Job, OutputFormat, Service, now
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import json_text, line, lines
@@ -38,14 +39,14 @@ def jobs(
     ] = "",
     limit: Annotated[int, Parameter(help="At most so many; 0: all.")] = 1000,
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
-    """List jobs: the live ones, or with --all every one there was."""
-    found: list[JobOut] = []
-    position, more = 0, False
+    """List jobs: the live ones, or with --all every one there was; now, or as it was once."""
     with at.client() as client:
+        then = past.of(client)
         if names:
-            found = [client.show(job_word(one)) for one in names]
+            found = _Found([then.show(job_word(one)) for one in names])
         else:
             filters = {
                 "scope": "all" if all_jobs or state not in ("", "pending", "running") else "live",
@@ -59,20 +60,37 @@ def jobs(
                 "until": _wire(until),
                 "limit": min(limit, PAGE) if limit else PAGE,
             }
-            for page in client.job_pages(**filters):
-                found += page.jobs
-                position, more = page.position, page.next is not None
-                if limit and len(found) >= limit:
-                    more = more or len(found) > limit
-                    break
-    kept = found[:limit] if limit else found
-    answer = JobsOut(jobs=[_brief(job) for job in kept], position=position)
-    shown.write(
-        answer.jobs, _columns(now()), form, name=lambda j: str(j.job), tree=answer, empty="No jobs."
-    )
-    if more:
+            found = _pages(then.job_pages(**filters), limit)
+        present = past.now(then)
+    kept = found.jobs[:limit] if limit else found.jobs
+    answer = JobsOut(jobs=[_brief(job) for job in kept], position=found.position)
+    columns, number = _columns(present), lambda job: str(job.job)
+    shown.write(answer.jobs, columns, form, name=number, tree=answer, empty="No jobs.")
+    if found.more:
         exits.say(f"There are more than {limit}; --limit 0 shows all.")
+    if not past.present and form in ("table", "wide"):
+        where = f", position {found.position}" if found.position else ""
+        exits.say(f"As of {when(present)}{where}.")
     return exits.OK
+
+
+class _Found(NamedTuple):
+    jobs: list[JobOut]
+    position: int = 0
+    more: bool = False
+
+
+def _pages(pages: Iterable[JobsOut], limit: int) -> _Found:
+    """Jobs page by page, until there are `limit` (0: all of them)."""
+    jobs: list[JobOut] = []
+    found = _Found(jobs)
+    for page in pages:
+        jobs += page.jobs
+        enough = bool(limit) and len(jobs) >= limit
+        found = _Found(jobs, page.position, page.next is not None or (enough and len(jobs) > limit))
+        if enough:
+            break
+    return found
 
 
 def _wire(text: str) -> str:
@@ -120,10 +138,17 @@ def _ran(job: JobOut, present: datetime) -> str:
     return shown_duration(((job.ended_at or present) - job.started_at).total_seconds())
 
 
-def show(job: Job, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
-    """Show everything about one job that you may see, with all its attempts."""
+def show(
+    job: Job,
+    /,
+    *,
+    form: OutputFormat = "table",
+    past: AsOf = PRESENT,
+    at: Service = NOWHERE,
+) -> int:
+    """Show everything about one job that you may see, with all its attempts; now, or as it was."""
     with at.client() as client:
-        found = client.show(job_word(job))
+        found = past.of(client).show(job_word(job))
     if shown.tree(found, form, name=str(found.job)):
         return exits.OK
     shown.pairs(_facts(found))
@@ -203,11 +228,12 @@ def events(
         Literal["table", "jsonl", "json"],
         Parameter(name=["--format", "-o"], help="How the answer is written to stdout."),
     ] = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """Print the recorded history of a job: what happened, when, by whom."""
     with at.client() as client:
-        found = list(client.job_events(job_word(job)))
+        found = list(past.of(client).job_events(job_word(job)))
     if form == "json":
         shown.data(json_text(found, indent=2))
     elif form == "jsonl":

@@ -15,7 +15,7 @@ only). Jobs are named `17`, or `17_3` for a task of an array; nodes `n3` or `n[1
 
 Durations: `90`, `2h30m`, `02:30:00`, `1-00:00:00`. A bare number is seconds, but for the time limit
 of a job (`-t`), where it is minutes as in Slurm. Moments: RFC 3339, or local `2026-11-20T10:00`,
-`2026-11-20`, `10:00`, `-2h`, `now`.
+`2026-11-20`, `10:00`, `-2h`, `now`, `yesterday 10:00`, `tuesday` (the last one before today).
 
 The directives of a script, `#SBATCH` or `#JOBLEDGER`, are the options of `submit` of the same
 names, and `-q` for `--qos`. The command line wins over them; unknown ones are listed and ignored.

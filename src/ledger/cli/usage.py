@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, OutputFormat, Service, now
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Service, now
 from ledger.cli.words import BadWord, moment
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def usage(
         bool, Parameter(negative="", help="Show measured processor time in CSV, too.")
     ] = False,
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """Say what was used, when and by whom, and how much of it came to nothing.
@@ -55,7 +56,8 @@ def usage(
     window = [moment(t, now()).isoformat() if t else "" for t in (since, until)]
     asked = {"since": window[0], "until": window[1], "zone": zone}
     with at.client() as client:
-        found = client.usage(",".join(groups), **asked, user=user, account=account, pool=pool)
+        whose = {"user": user, "account": account, "pool": pool}
+        found = past.of(client).usage(",".join(groups), **asked, **whose)
     if form == "csv":
         _csv(found, groups, waste=waste, measured=measured)
     elif form in ("json", "jsonl", "name"):

@@ -19,6 +19,7 @@ _UNIT_WORDS = {
 }
 _PARTS = re.compile(r"(\d+)\s*([a-z]+)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _JOB = re.compile(r"[1-9]\d{0,15}(_\d{1,7})?")
 
 
@@ -91,7 +92,8 @@ def moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
     """A moment in RFC 3339, or local: `2026-11-20T10:00`, `2026-11-20`, `10:00`, `-2h`, `now`.
 
     A time of day is the last such time, or with `ahead` the next. `now` has a time zone, which is
-    what local means; `tomorrow`, `today`, `now+1hour` and `+2h` are understood too.
+    what local means; `tomorrow`, `yesterday`, `today 10:00`, `tuesday` (the last one before today,
+    or the next), `now+1hour` and `+2h` are understood too.
     """
     word = text.strip()
     lower = word.lower()
@@ -103,9 +105,11 @@ def moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
         except BadWord:
             raise _bad_moment(text) from None
         return now + timedelta(seconds=seconds if lower[0] == "+" else -seconds)
-    if lower in ("today", "midnight", "tomorrow"):
-        day = now + timedelta(days=0 if lower == "today" else 1)
-        return _local(day.replace(hour=0, minute=0, second=0, microsecond=0), now)
+    name, _, time = lower.removeprefix("last ").partition(" ")
+    if (days := _days(name, now, ahead)) is not None:
+        hour, minute, second = _clock(time or "0:00", text)
+        day = now + timedelta(days=days)
+        return _local(day.replace(hour=hour, minute=minute, second=second, microsecond=0), now)
     if clock := _CLOCK.fullmatch(word):
         return _time_of_day(clock, now, ahead, text)
     try:
@@ -115,12 +119,27 @@ def moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
     return found if found.tzinfo else _local(found, now)
 
 
+def _days(name: str, now: datetime, ahead: bool) -> int | None:
+    """How many days from today a day is that is named; None if none is."""
+    fixed = {"yesterday": -1, "today": 0, "midnight": 1, "tomorrow": 1}
+    if name in fixed or name not in _DAYS:
+        return fixed.get(name)
+    on = (_DAYS.index(name) - now.weekday()) % 7
+    return (on or 7) if ahead else on - 7
+
+
+def _clock(time: str, text: str) -> tuple[int, int, int]:
+    """Hour, minute and second of a time of day in `text`."""
+    found = _CLOCK.fullmatch(time.strip())
+    hour, minute, second = (int(part or 0) for part in found.groups()) if found else (24, 0, 0)
+    if hour > 23 or minute > 59 or second > 59:
+        raise _bad_moment(text)
+    return hour, minute, second
+
+
 def _time_of_day(clock: re.Match[str], now: datetime, ahead: bool, text: str) -> datetime:
-    hour, minute, second = (int(part or 0) for part in clock.groups())
-    try:
-        today = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
-    except ValueError:
-        raise _bad_moment(text) from None
+    hour, minute, second = _clock(clock.group(), text)
+    today = now.replace(hour=hour, minute=minute, second=second, microsecond=0)
     if ahead and today <= now:
         today += timedelta(days=1)
     elif not ahead and today > now:

@@ -1,8 +1,10 @@
 """The client that blocks."""
 
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Self
 
 import httpx2
@@ -49,6 +51,7 @@ class Client:
         self.place = wire.place(url)
         self._token, self._patience_s, self._on_retry = token, patience_s, on_retry
         self._answer_s = answer_s
+        self._then: dict[str, Any] = {}
         self._http = httpx2.Client(
             base_url=self.place.base,
             transport=transport or httpx2.HTTPTransport(uds=self.place.socket, trust_env=False),
@@ -64,6 +67,13 @@ class Client:
     def close(self) -> None:
         """Let the connections go."""
         self._http.close()
+
+    def as_of(self, at: datetime | None = None, position: int | None = None) -> Self:
+        """The same service over the same connections, asked as of a time or a position: what can
+        be asked of the present alone is refused (`present_only`)."""
+        then = copy.copy(self)
+        then._then = {"at": at.isoformat() if at is not None else None, "at_position": position}
+        return then
 
     # Jobs
 
@@ -307,6 +317,9 @@ class Client:
     # How it is asked
 
     def _ask(self, method: str, path: str, **rest: Any) -> wire.Ask:
+        if self._then:
+            rest["params"] = {**(rest.get("params") or {}), **self._then}
+            rest["wait_s"] = wire.LOOK_BACK_S
         return wire.ask(method, path, token=self._token, **rest)
 
     def _get(

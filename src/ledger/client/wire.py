@@ -25,6 +25,9 @@ ANSWER_S = 30.0
 SUBMIT_S = 60.0
 """How much longer a submission may take: thousands of jobs may stand before it."""
 
+LOOK_BACK_S = 150.0
+"""How much longer an answer about the past may take: the log is read up to there."""
+
 PATIENCE_ABSENT_S, PATIENCE_REFUSED_S = 2.0, 10.0
 """How long to try again where nothing listens: a master that starts again is back by then."""
 

@@ -104,6 +104,20 @@ class MethodNotAllowed(Malformed):
     hint = "docs/reference/http.md lists the routes and their methods."
 
 
+class NotYet(Malformed):
+    """The past was asked for as of a time or position that is still to come."""
+
+    code, status = "not_yet", 422
+    hint = "`jobledger log head` and `GET /v1/log/head` say how far the log goes."
+
+
+class PresentOnly(Malformed):
+    """A question that is answered for the present alone was asked as of another time."""
+
+    code, status = "present_only", 422
+    hint = "Leave out `at` and `at_position`; docs/how-to/look-back.md lists what can be asked."
+
+
 class BadListener(Malformed):
     """An address that can't, or must not, be listened on."""
 
@@ -168,6 +182,13 @@ class UnknownOutage(Unknown):
 
     code, status = "unknown_outage", 404
     hint = "`jobledger outage list` lists those there were."
+
+
+class UnknownQuestion(Unknown):
+    """No projection has a question of that name."""
+
+    code, status = "unknown_question", 404
+    hint = "`jobledger ask` lists what can be asked."
 
 
 class OutputGone(Unknown):
@@ -294,6 +315,13 @@ class Impossible(Refusal):
 
     code, status = "bad_constraints", 422
     hint = "Ask for fewer nodes, other features or another pool; `jobledger nodes` lists them."
+
+
+class TooFarBack(Impossible):
+    """What was then takes longer to find, or more memory, than one question may."""
+
+    code, status = "too_far_back", 422
+    hint = "Ask about one job: its own events are enough, however long the log is."
 
 
 class Limited(Refusal):

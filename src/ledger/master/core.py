@@ -12,6 +12,7 @@ from ledger.domain.state import Cluster
 from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
 from ledger.master.outputs import Outputs
+from ledger.master.past import Past
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints, Recovered
 from ledger.master.service import Bells, Running
@@ -46,7 +47,9 @@ class Core:
         self.master.listen(self.contacts.heard)
         self._ticker = Ticker(self.master, self.contacts, self.planner, self.refused)
 
-    def running(self, history: Reader, outputs: Outputs, checkpoints: Checkpoints) -> Running:
+    def running(
+        self, history: Reader, past: Past, outputs: Outputs, checkpoints: Checkpoints
+    ) -> Running:
         """These parts as the API sees them, with what it needs beside them."""
         return Running(
             self.master,
@@ -56,6 +59,7 @@ class Core:
             self.refused,
             self._reader,
             history,
+            past,
             outputs,
             self.bells,
             self._recovered.report(),

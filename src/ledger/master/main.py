@@ -25,6 +25,7 @@ from ledger.master.clock import Clock
 from ledger.master.core import Core
 from ledger.master.loop import Once
 from ledger.master.outputs import Outputs
+from ledger.master.past import Apart
 from ledger.master.reader import LogReader
 from ledger.master.recovery import (
     CHECKPOINT_EVERY,
@@ -168,6 +169,7 @@ class Reign:
             if service.running is not None:  # the last answers may have needed them
                 service.running.reader.close()
                 service.running.history.close()
+                service.running.past.close()
         return FAILED if service.running and service.running.master.failed else 0
 
     def _recover(self, service: Service) -> Recovered:
@@ -201,7 +203,8 @@ class Reign:
                 "what was acknowledged there is lost; see docs/runbooks/log-behind.md"
             )
         history = Reader(found.projections, self._settings.data, self._settings.database_url)
-        running = core.running(history, outputs, self._checkpoints)
+        apart = Apart(self._settings.data, self._settings.database_url)
+        running = core.running(history, apart, outputs, self._checkpoints)
         workers.append(asyncio.ensure_future(self._keep_house(running)))
         _spare_garbage_collector(everything=True)
         service.running = running

@@ -12,6 +12,7 @@ from ledger.master.contacts import Contacts
 from ledger.master.identity import by_token, expiry
 from ledger.master.loop import Master
 from ledger.master.outputs import Outputs
+from ledger.master.past import Past
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints
 from ledger.master.texts import Texts
@@ -75,6 +76,7 @@ class Running:
     refused: RefusedDemand
     reader: LogReader
     history: Reader
+    past: Past
     outputs: Outputs
     bells: Bells
     recovery: dict[str, int]

@@ -1,6 +1,6 @@
 """Where projections lie, and what the two databases do differently."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,17 +40,26 @@ def sqlite_engine(file: Path, *, write: bool) -> sa.Engine:
             connection.execute("PRAGMA synchronous=NORMAL")
         return connection
 
+    return _sqlite(connect, sa.QueuePool, "BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def memory_engine(connection: pysqlite3.Connection) -> sa.Engine:
+    """An engine over one connection, for tables that nobody else is to see."""
+    return _sqlite(lambda: connection, sa.StaticPool, "BEGIN")
+
+
+def _sqlite(connect: Callable[[], pysqlite3.Connection], pool: Any, begin: str) -> sa.Engine:
     engine = sa.create_engine(
         "sqlite://",
         creator=connect,
         module=pysqlite3,
-        poolclass=sa.QueuePool,
+        poolclass=pool,
         execution_options={"schema_translate_map": {SCHEMA: None}},
     )
 
     @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    def on_begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
 
     return engine
 

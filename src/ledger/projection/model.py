@@ -6,6 +6,7 @@ is kept as JSON. The functions of a table are pure: they read the event and the 
 """
 
 import copy
+import inspect
 import re
 import types
 from collections.abc import Callable, Iterable
@@ -20,6 +21,13 @@ from ledger.events import Event, Recorded
 
 Key = tuple[int | str, ...]
 R = TypeVar("R", bound=msgspec.Struct)
+
+AskedBy = Literal["operators", "owners", "anyone"]
+"""Who may ask a projection by its own route. `owners`: users too, where a query takes a `user`, and
+of themselves only."""
+
+RESERVED = frozenset({"at", "at_position", "at_least", "stale"})
+"""Parameters that every question has: no query may call one of its own so."""
 
 SCHEMA = "projections"
 """The schema of all projections' tables in PostgreSQL; SQLite has a file for each projection."""
@@ -164,9 +172,11 @@ class Projection:
     """A name, a version, and tables. A module that is one names it `PROJECTION`.
 
     `question` is the first line of its module, once it was found there.
-    `queries` are the functions that answer its question: `query(connection, **parameters)`. Another
-    `version` is other tables, built from the log: raise it whenever `keys`, `evolve` or a row would
-    come out otherwise.
+    `queries` are the functions that answer its question: `query(connection, **parameters)`;
+    `asked_by` says who may put them by their own route. `by_job` are those that take a `job` and
+    read only rows that events of this job make, or its submission: what they gave in the past is
+    found without reading the whole log. Another `version` is other tables, built from the log:
+    raise it whenever `keys`, `evolve` or a row would come out otherwise.
     """
 
     def __init__(
@@ -176,6 +186,8 @@ class Projection:
         version: int,
         tables: Iterable[Table[Any]],
         queries: Iterable[Callable[..., Any]] = (),
+        by_job: Iterable[Callable[..., Any]] = (),
+        asked_by: AskedBy = "operators",
         mark: str = "",
     ) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", name) or re.search(r"_v\d", name) or version < 1:
@@ -184,6 +196,10 @@ class Projection:
         self.queries = {query.__name__: query for query in queries}
         self.question = ""
         self._mark = mark
+        self.by_job = frozenset(query.__name__ for query in by_job)
+        self.asked_by = asked_by
+        for query in self.queries.values():
+            _check_query(query, by_job=query.__name__ in self.by_job)
         self.metadata = sa.MetaData()
         for table in self.tables:
             table.bind(self.metadata, f"{self.id}_{table.name}")
@@ -202,16 +218,25 @@ class Projection:
         tables = [copy.copy(table) for table in self.tables]
         for table in tables:
             table.indexes = ()
-        queries = self.queries.values()
-        return Projection(
-            self.name, version=self.version, tables=tables, queries=queries, mark="new"
-        )
+        return Projection(self.name, version=self.version, tables=tables, mark="new")
 
     @property
     def shape(self) -> str:
         """A digest of the tables' columns and indexes: other code may have other ones."""
         told = [(t.name, t.key, [c[:3] for c in t.columns], t.indexes) for t in self.tables]
         return sha256(_json.encode(told)).hexdigest()
+
+
+def _check_query(query: Callable[..., Any], *, by_job: bool) -> None:
+    """Raise ValueError for a query that could not be asked by the names of its parameters."""
+    _, *rest = inspect.signature(query).parameters.values()
+    for p in rest:
+        if p.name in RESERVED:
+            raise ValueError(f"{query.__name__}: every question has a parameter {p.name} already")
+        if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
+            raise ValueError(f"{query.__name__}: {p.name} can't be given by its name")
+    if by_job and "job" not in (p.name for p in rest):
+        raise ValueError(f"{query.__name__} is about one job, and has no parameter job")
 
 
 def _column(name: str, kind: Any) -> Column:

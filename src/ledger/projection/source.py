@@ -26,6 +26,16 @@ class Place(Protocol):
         """The commit's time, µs."""
 
 
+class _Beginning(NamedTuple):
+    position: int = 0
+    hash: str = ""
+    at: int = 0
+
+
+BEGINNING: Place = _Beginning()
+"""Where nothing has happened yet."""
+
+
 class Source(Protocol):
     """The part of a log that projections need: see `ledger.store.log.Log`."""
 
@@ -38,6 +48,9 @@ class Source(Protocol):
 
     def commit_at(self, position: int) -> Place | None:
         """The commit that ends at `position`; None if none ends there."""
+
+    def commit_before(self, position: int) -> int:
+        """Where the last whole commit at or before any position ends; 0 if there is none."""
 
     def read(self, after: int = 0, upto: int | None = None) -> Iterator[Recorded]:
         """Every event behind `after`, of whole commits only."""
@@ -75,6 +88,27 @@ def batch(source: Source, after: int, size: int = BATCH) -> Batch | None:
     return None
 
 
+def weight_of(recorded: Recorded) -> int:
+    """What an event counts for in a batch: the jobs in it, or one."""
+    weight: int = getattr(recorded.event, "count", 1)
+    return weight
+
+
+def last_until(source: Source, at: int) -> Place:
+    """The last commit at or before a time (µs); a place at position 0 if there is none."""
+    low, high, found = 0, source.head().position, BEGINNING
+    while low < high:
+        middle = (low + high + 1) // 2
+        place = source.commit_at(source.commit_before(middle))
+        if place is None or place.position <= low:  # no commit ends between low and middle
+            low = middle
+        elif place.at <= at:
+            low, found = middle, place
+        else:
+            high = place.position - 1
+    return found
+
+
 def skips(source: Source, projection: str) -> frozenset[int]:
     """The positions that the log, as far as it is now, says this projection is to leave out."""
     return frozenset(
@@ -99,7 +133,7 @@ def _read(source: Source, after: int, upto: int, size: int) -> _Read:
             if weight >= size and recorded.commit != events[-1].commit:
                 break
             events.append(recorded)
-            weight += getattr(recorded.event, "count", 1)
+            weight += weight_of(recorded)
     except (UnknownEvent, BrokenEvent) as error:
         last = events[-1].position if events else after
         at = last + (1 if events and source.commit_at(last) is None else 2)
@@ -111,13 +145,4 @@ def _read(source: Source, after: int, upto: int, size: int) -> _Read:
 
 def _end(source: Source, after: int, events: list[Recorded]) -> Place:
     end = source.commit_at(events[-1].position if events else after)
-    return _BEGINNING if end is None else end
-
-
-class _Beginning(NamedTuple):
-    position: int = 0
-    hash: str = ""
-    at: int = 0
-
-
-_BEGINNING = _Beginning()
+    return BEGINNING if end is None else end

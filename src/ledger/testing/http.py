@@ -53,7 +53,9 @@ repeated, a submission under the same key: it is carried out once.
 
 Answers about what lives come from the master's state; those about the past come from projections,
 which are waited for, up to two seconds, until they know what the log held when you asked.
-`?at_least=POSITION` insists on a position (503 `behind`), `?stale=ok` waits for nothing."""
+`?at_least=POSITION` insists on a position (503 `behind`), `?stale=ok` waits for nothing.
+`?at=TIME` or `?at_position=POSITION` asks as of then: the last commit that had happened, which
+`Ledger-Position` names. Routes without these parameters refuse them (422 `present_only`)."""
 
 TITLES = {
     "jobs": "Jobs",

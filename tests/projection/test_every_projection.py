@@ -1,0 +1,62 @@
+"""What holds for every projection holds for ours, on both databases."""
+
+from typing import Any, ClassVar
+
+import pytest
+
+from ledger.projection.discover import discover
+from ledger.testing.projections import ProjectionTests
+from ledger.testing.stories import START
+from ledger_projections import jobs, outage_impact, usage
+from ledger_projections.usage import SLOT_US
+from places import Place
+
+SLOT = START // SLOT_US
+EDGES = [n * SLOT_US for n in (0, SLOT, SLOT + 1, SLOT + 9, SLOT + 900)]
+
+
+class Ours(ProjectionTests):
+    """On each database in turn."""
+
+    test_neither_hash_seed_nor_time_zone_shows = None  # test_fold.py has it of all at once
+
+    @pytest.fixture
+    def where(self, place: Place) -> Any:
+        return place
+
+
+@pytest.mark.fault("H8", "H12")
+class TestJobs(Ours):
+    projection = jobs.PROJECTION
+    questions: ClassVar[Any] = {
+        "show_job": [{"job": job} for job in (2, 5, 17, 999)],
+        "task": [{"first": 3, "index": 1}],
+        "list_jobs": [
+            {"states": ["running", "pending"], "ascending": True},
+            {"node": "n1", "limit": 3},
+            {"name": "work-2", "user": "bob", "cursor": "20"},
+            {"since": START + 4_000_000_000, "until": START + 9_000_000_000},
+        ],
+    }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestOutageImpact(Ours):
+    projection = outage_impact.PROJECTION
+    questions: ClassVar[Any] = {
+        "impact": [{"nodes": ["n1", "n2"], "since": START + 3_000_000_000}],
+        "losses": [{"nodes": ["n2"]}],
+    }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestUsage(Ours):
+    projection = usage.PROJECTION
+    questions: ClassVar[Any] = {
+        "usage": [{"edges": EDGES}, {"edges": EDGES, "by": ["user", "pool"], "account": "physics"}]
+    }
+
+
+def test_none_is_left_out() -> None:
+    tested = {cls.projection.name for cls in Ours.__subclasses__()}
+    assert tested == set(discover().projections)
