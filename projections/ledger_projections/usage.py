@@ -197,4 +197,6 @@ def _used(period: int, group: dict[str, str], kinds: dict[str, list[int]]) -> Us
     )
 
 
-PROJECTION = Projection("usage", version=1, tables=(FLOW,), queries=(usage, span))
+PROJECTION = Projection(
+    "usage", version=1, tables=(FLOW,), queries=(usage, span), asked_by="anyone"
+)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import schemathesis
 
-from ledger.models import abuse, answered, demanded, standing
+from ledger.models import abuse, answered, demanded, questions, standing
 from live import Live
 
 from .test_permissions import ROUTES, abused
@@ -109,6 +109,8 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/abuse/1": abuse.FindingDetailOut,
         "/v1/queue": demanded.QueueOut,
         "/v1/demand?by=day,pool": demanded.DemandOut,
+        "/v1/ask": questions.AskablesOut,
+        "/v1/ask/jobs/show_job?job=3": questions.AskedOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
         "/v1/status": standing.StatusOut,

@@ -69,6 +69,8 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("POST", "/v1/abuse/{finding}/answer"): Asked("abuse.answer", "alice", {"note": "so"}),
     ("GET", "/v1/queue"): Asked("job.see"),
     ("GET", "/v1/demand"): Asked("demand.see"),
+    ("GET", "/v1/ask"): Asked("projection.ask", own=True),
+    ("GET", "/v1/ask/{projection}/{query}"): Asked("projection.ask", own=True),
     ("POST", "/v1/jobs"): Asked("submit", body=QUIET, answers=frozenset({201})),
     ("GET", "/v1/jobs"): Asked("job.see"),
     ("GET", "/v1/jobs/{job}"): Asked("job.see", "alice"),
@@ -159,8 +161,8 @@ def object_of(world: Live, path: str) -> str:
     if "{node}" in path:
         name = ROUTES[next(key for key in ROUTES if key[1] == path)].owner
         path = path.replace("{node}", name)
-    path = path.replace("{part}", "queue")
     path = path.replace("{finding}", str(world.finding))  # type: ignore[attr-defined]
+    path = path.replace("{part}", "queue").replace("{projection}/{query}", "usage/span")
     if "{token}" in path:
         token = world.token("alice")
         path = path.replace("{token}", token.split("_")[1])

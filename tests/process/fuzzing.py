@@ -16,6 +16,7 @@ from schemathesis.engine import events, from_schema
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 UNSAYABLE = (
     "demand",  # times, time zones
+    "ask",  # each query has parameters of its own
     "change",  # 60.0 is an integer to the schema, and refused here, as in all that follow
     "enrol",  # names among the features
     "impact",  # sets of nodes, times
@@ -101,6 +102,7 @@ class Aim:
             query["follow"] = "false"
         if str(query.get("at_least", "")).isdigit():
             query["at_least"] = "1"
+        _look_back(query)
         case.headers.pop("Accept", None)
 
     def _named(self, case: Any) -> None:
@@ -112,6 +114,15 @@ class Aim:
         for parameter, known in (("node", self.nodes), ("job", self.jobs)):
             if KNOWN.match(str(names.get(parameter, ""))):
                 names[parameter] = self.draw.choice(known)
+
+
+def _look_back(query: dict[str, Any]) -> None:
+    """Into a past that there is, where any would be taken; not into two at once."""
+    at, position = query.get("at"), query.get("at_position")
+    if isinstance(at, str) and 0 < len(at) <= 40:
+        query["at"] = "2001-01-01T00:00:00Z"
+    if isinstance(position, str) and position.isdigit() and len(position) <= 15:
+        query["at_position"] = "" if query.get("at") else "1"
 
 
 def _shorten(holder: Any, name: str) -> None:

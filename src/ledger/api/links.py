@@ -21,32 +21,35 @@ OF_NODE = ("show_node", "configure", "drain", "resume", "down", "retire")
 AGENTS = ("sync",)
 OF_TOKEN = ("revoke",)
 
-AFTER: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "submit": ("job", "first_job", OF_JOB),
-    "list_jobs": ("job", "jobs/0/job", OF_JOB),
-    **dict.fromkeys(OF_JOB[5:], ("job", "job", ("show_job", "cancel"))),
-    "list_nodes": ("node", "nodes/0/node", (*OF_NODE, *AGENTS)),
-    "enrol": ("node", "node", ("show_node", "drain", "retire", *AGENTS)),
-    **dict.fromkeys(OF_NODE[1:], ("node", "node", ("show_node",))),
-    "issue": ("token", "token", OF_TOKEN),
-    "tokens": ("token", "tokens/0/token", OF_TOKEN),
-    "list_abuse": ("finding", "findings/0/finding", ("show_finding", "answer_finding")),
+ASKABLE = {"projection": "projections/0/projection", "query": "projections/0/queries/0/query"}
+
+AFTER: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
+    "submit": ({"job": "first_job"}, OF_JOB),
+    "list_jobs": ({"job": "jobs/0/job"}, OF_JOB),
+    **dict.fromkeys(OF_JOB[5:], ({"job": "job"}, ("show_job", "cancel"))),
+    "list_nodes": ({"node": "nodes/0/node"}, (*OF_NODE, *AGENTS)),
+    "enrol": ({"node": "node"}, ("show_node", "drain", "retire", *AGENTS)),
+    **dict.fromkeys(OF_NODE[1:], ({"node": "node"}, ("show_node",))),
+    "issue": ({"token": "token"}, OF_TOKEN),
+    "tokens": ({"token": "tokens/0/token"}, OF_TOKEN),
+    "list_abuse": ({"finding": "findings/0/finding"}, ("show_finding", "answer_finding")),
+    "askable": (ASKABLE, ("ask",)),
 }
-"""By operation: the path parameter that its answers give, where it stands in them, and what can be
-asked with it."""
+"""By operation: the path parameters that its answers give, where each stands in them, and what can
+be asked with them."""
 
 
 def link(operation: dict[str, Any]) -> None:
     """Add to an operation's good answers what can be asked next."""
     if (found := AFTER.get(operation["operationId"])) is None:
         return
-    parameter, pointer, following = found
+    pointers, following = found
     links = {
-        name: {
-            "operationId": name,
-            "parameters": {parameter: f"$response.body#/{pointer}"},
+        operation_id: {
+            "operationId": operation_id,
+            "parameters": {name: f"$response.body#/{at}" for name, at in pointers.items()},
         }
-        for name in following
+        for operation_id in following
     }
     for status, response in operation["responses"].items():
         if status.startswith("2"):

@@ -44,6 +44,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "demand": ("demand:demand", "Say what was asked for, queued and unmet over time."),
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
             "abuse": ("abuse:abuse_app", "List who broke the rules of use, and answer."),
+            "ask": ("ask:ask", "Ask a projection; alone: list what can be asked."),
             "policy": ("admin:policy_app", "Show and change the policy."),
             "token": ("admin:token_app", "Issue, list and revoke tokens."),
             "whoami": ("admin:whoami", "Say who you are to the service."),

@@ -214,6 +214,15 @@ class Client:
         commas). `asked`: as for `usage`."""
         return self._get("/v1/demand", m.DemandOut, {"by": by, **asked})
 
+    def askable(self) -> m.AskablesOut:
+        """Every question that a projection answers."""
+        return self._get("/v1/ask", m.AskablesOut)
+
+    def ask(self, projection: str, query: str, /, **asked: Any) -> m.AskedOut:
+        """What a query of a projection gives; `asked` are its own parameters, lists for those that
+        take several values."""
+        return self._get(f"/v1/ask/{projection}/{query}", m.AskedOut, asked)
+
     def policy(self) -> m.PolicyOut:
         """The policy in force."""
         return self._get("/v1/policy", m.PolicyOut)

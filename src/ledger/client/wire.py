@@ -56,7 +56,7 @@ class Ask(NamedTuple):
 
     method: str
     path: str
-    params: Mapping[str, str]
+    params: Mapping[str, str | list[str]]
     body: bytes
     headers: Mapping[str, str]
     wait_s: float
@@ -123,7 +123,9 @@ def ask(
     return Ask(method, path, wanted, content, headers, wait_s)
 
 
-def _word(value: Any) -> str:
+def _word(value: Any) -> str | list[str]:
+    if isinstance(value, list | tuple):
+        return [str(_word(one)) for one in value]
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

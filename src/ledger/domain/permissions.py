@@ -47,6 +47,7 @@ TABLE: dict[str, Rule] = {
     "abuse.see": Rule("own", "any", "no", "no", "who broke the rules of use (users: themselves)"),
     "abuse.answer": Rule("no", "any", "no", "no", "say what became of a finding"),
     "demand.see": Rule("any", "any", "no", "no", "queues over time, what was asked for, by whom"),
+    "projection.ask": Rule("own", "any", "no", "no", "ask projections (users: as they let them)"),
     "log.read": Rule("no", "any", "no", "no", "the event stream"),
     "log.head": Rule("any", "any", "any", "no", "the head of the log"),
     "service.see": Rule("any", "any", "any", "any", "is the service up, who am I"),

@@ -57,12 +57,16 @@ from ledger.models.asked import (
     Whole,
 )
 from ledger.models.demanded import DemandedOut, DemandOut, QueuedOut, QueueOut
+from ledger.models.questions import AskableOut, AskablesOut, AskedOut, ParameterOut, QueryOut
 from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut, StatusOut
 
 __all__ = [
     "NAME",
     "Answer",
     "Argument",
+    "AskableOut",
+    "AskablesOut",
+    "AskedOut",
     "AttemptOut",
     "BackupsOut",
     "Body",
@@ -97,12 +101,14 @@ __all__ = [
     "NotAcceptedOut",
     "NoteIn",
     "OptionalName",
+    "ParameterOut",
     "Path",
     "PolicyIn",
     "PolicyOut",
     "Problem",
     "ProjectionOut",
     "ProofOut",
+    "QueryOut",
     "QueueOut",
     "QueuedOut",
     "ReadyOut",

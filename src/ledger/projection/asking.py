@@ -23,7 +23,7 @@ class BadQuestion(ValueError):
 
 class Parameter(NamedTuple):
     """A parameter of a question. `many`: it takes several values. `kind` is what a query's
-    annotation says, `default` what it is where it is left out."""
+    annotation says, `default` what it is where it is left out, as JSON has it."""
 
     name: str
     kind: Any
@@ -80,10 +80,17 @@ def _question(projection: Projection, name: str) -> Question:
     for p in list(inspect.signature(query).parameters.values())[1:]:
         kind = kinds.get(p.name, str)
         required = p.default is p.empty
-        found.append(
-            Parameter(p.name, kind, _many(kind), required, None if required else p.default)
-        )
+        default = None if required else _plain(p.default)
+        found.append(Parameter(p.name, kind, _many(kind), required, default))
     return Question(projection, name, inspect.getdoc(query) or "", tuple(found))
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it; as its text where JSON has none."""
+    try:
+        return msgspec.to_builtins(value, str_keys=True)
+    except (TypeError, msgspec.MsgspecError):
+        return str(value)
 
 
 def asked(question: Question, given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -120,7 +127,7 @@ def _value(parameter: Parameter, texts: Sequence[str]) -> Any:
     except (msgspec.MsgspecError, TypeError, UnicodeError):
         shown = ", ".join(texts)[:64]
         raise BadQuestion(f"{name}: {shown!r} is not {parameter.words}.") from None
-    if not _fits(found):
+    if not _fits(_plain(found)):
         raise BadQuestion(f"{name}: a whole number may have 64 bits.")
     return found
 

@@ -26,8 +26,10 @@ AskedBy = Literal["operators", "owners", "anyone"]
 """Who may ask a projection by its own route. `owners`: users too, where a query takes a `user`, and
 of themselves only."""
 
-RESERVED = frozenset({"at", "at_position", "at_least", "stale"})
-"""Parameters that every question has: no query may call one of its own so."""
+OF_ALL = frozenset({"at", "at_position", "at_least", "stale"})
+RESERVED = OF_ALL | {"url", "data", "format", "help"}
+"""Parameters that every question has, over HTTP or as a command: no query's own may be called so.
+"""
 
 SCHEMA = "projections"
 """The schema of all projections' tables in PostgreSQL; SQLite has a file for each projection."""

@@ -70,6 +70,11 @@ class Reader:
         self._engines: dict[str, tuple[int, sa.Engine]] = {}
         self._lock = Lock()
 
+    @property
+    def projections(self) -> Mapping[str, Projection]:
+        """Those that can be asked, by name."""
+        return self._projections
+
     def wait(self, name: str, at_least: int, timeout: float) -> int:
         """The position of a projection, once it is `at_least` this or `timeout` seconds are over.
 
