@@ -48,12 +48,12 @@ def test_a_question_tells_of_itself() -> None:
     assert QUESTION.text == "A question with every kind of parameter."
     assert about(jobs.PROJECTION).startswith("Which jobs were there ever, and what became of each")
     assert {p.name: p.words for p in QUESTION.parameters} == {
-        "job": "whole number",
+        "job": "a whole number",
         "user": "text",
         "held": "true or false",
-        "share": "number",
+        "share": "a number",
         "by": "several, each one of day, pool",
-        "jobs": "several, each whole number",
+        "jobs": "several, each a whole number",
         "kind": "one of a, b",
         "box": "JSON",
         "bare": "text",
@@ -89,8 +89,8 @@ def test_what_is_written_becomes_what_is_meant() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({}, "needs job: whole number"),
-        ({"job": ["x"]}, "job: 'x' is not whole number"),
+        ({}, "needs job: a whole number"),
+        ({"job": ["x"]}, "job: 'x' is not a whole number"),
         ({"job": ["1", "2"]}, "given 2 times"),
         ({"job": ["9" * 20]}, "64 bits"),
         ({"job": ["1"], "jobs": ["1", "-" + "9" * 20]}, "64 bits"),

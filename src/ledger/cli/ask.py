@@ -13,7 +13,7 @@ from ledger.cli.words import BadWord, moment
 
 if TYPE_CHECKING:
     from ledger.cli.common import Format
-    from ledger.models import AskableOut, AskablesOut, AskedOut, ParameterOut
+    from ledger.models import AskableOut, AskablesOut, AskedOut
 
 Row = dict[str, Any]
 
@@ -81,23 +81,17 @@ def _list(found: "AskablesOut", projection: str, form: "Format") -> None:
             _at_length(one)
     else:
         rows = [
-            (one.projection, query.query, _options(query.parameters), query.text.partition("\n")[0])
+            (one.projection, query.query, query.text.partition("\n")[0])
             for one in some
             for query in one.queries
         ]
-        shown.table(["PROJECTION", "QUERY", "PARAMETERS", "WHAT IT GIVES"], rows)
+        shown.table(["PROJECTION", "QUERY", "WHAT IT GIVES"], rows)
+        say("`jobledger ask PROJECTION` says what its queries take.")
 
 
 def _row(one: "AskableOut", query: Any) -> Row:
     told = query.model_dump(mode="json")
     return {"projection": one.projection, "asked_by": one.asked_by, **told}
-
-
-def _options(parameters: "list[ParameterOut]") -> str:
-    return " ".join(
-        f"--{p.name.replace('_', '-')}" if p.required else f"[--{p.name.replace('_', '-')}]"
-        for p in parameters
-    )
 
 
 def _at_length(one: "AskableOut") -> None:

@@ -14,7 +14,7 @@ MOST_BYTES = 8 << 20
 """Of an answer: what is larger would keep everybody else waiting while it is written."""
 
 _encode = msgspec.json.Encoder().encode
-_WORDS = {int: "whole number", str: "text", bool: "true or false", float: "number"}
+_WORDS = {int: "a whole number", str: "text", bool: "true or false", float: "a number"}
 
 
 class BadQuestion(ValueError):
