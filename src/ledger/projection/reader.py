@@ -222,7 +222,7 @@ def _hold(connection: sa.Connection, projection: Projection) -> None:
     PostgreSQL would show what was there when the transaction began, in tables that were not. It
     takes its picture of the database after this lock.
     """
-    if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql" and projection.tables:
         names = ", ".join(f'{SCHEMA}."{table.sql.name}"' for table in projection.tables)
         connection.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
 

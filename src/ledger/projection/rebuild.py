@@ -1,9 +1,9 @@
 """Rebuilding a projection beside its old tables, which answer until the new ones are whole.
 
 It is the fold that always keeps a projection, into a twin: tables of other names in the same
-database, without indexes. When the twin has come to the head of the log, one transaction drops the
-old tables and gives the new ones their names, their indexes and the checkpoint. A `follow` that
-keeps the old ones meanwhile finds its checkpoint changed, and goes on from the new one. What a
+database, which get their indexes at the end. When the twin has come to the head of the log, one
+transaction drops the old tables and gives the new ones their names and the checkpoint. A `follow`
+that keeps the old ones meanwhile finds its checkpoint changed, and goes on from the new one. What a
 rebuild that was killed has left is removed by the next.
 """
 
@@ -18,10 +18,10 @@ from ledger.projection.checkpoint import Checkpoint
 from ledger.projection.follower import Follower
 from ledger.projection.model import Projection
 from ledger.projection.source import Source, batch
-from ledger.projection.store import Store
+from ledger.projection.store import Overtaken, Store
 
-AT_ONCE = 50_000
-"""Events of one batch: rows are written in bulk."""
+AT_ONCE = 20_000
+"""Events of one batch. While its rows are written, who keeps the old tables on SQLite waits."""
 
 PATIENCE_S = 60.0
 """How long readers of the old tables are waited for."""
@@ -47,15 +47,30 @@ def rebuild(
         store.open()
         beside.discard()
         follower = Follower(twin, beside, source)
-        head = source.head().position
-        while follower.step(lambda after: batch(source, after, AT_ONCE)):
-            progress(follower.checkpoint.position, head)
-        if follower.stopped:
-            beside.discard()
-            return follower.checkpoint
-        return _switch(store, twin, follower.checkpoint)
+        while True:
+            head = source.head().position
+            while follower.step(lambda after: batch(source, after, AT_ONCE)):
+                progress(follower.checkpoint.position, head)
+            if follower.stopped:
+                beside.discard()
+                return follower.checkpoint
+            try:
+                if (done := _switch(store, twin, follower.checkpoint, source)) is not None:
+                    return done
+            except Overtaken:  # by another rebuild of the same: what it has made is gone on with
+                continue
 
 
-@stamina.retry(on=sa.exc.OperationalError, attempts=None, timeout=PATIENCE_S)
-def _switch(store: Store, twin: Projection, reached: Checkpoint) -> Checkpoint:
-    return store.take_over(twin, reached)
+@stamina.retry(on=sa.exc.OperationalError, attempts=None, timeout=PATIENCE_S, wait_max=1.0)
+def _switch(
+    store: Store, twin: Projection, reached: Checkpoint, source: Source
+) -> Checkpoint | None:
+    def beyond(known: Checkpoint) -> bool:
+        """Have the old tables taken in more of this very log?"""
+        if known.position <= reached.position or known.incarnation != source.incarnation:
+            return False
+        place = source.commit_at(known.position)
+        return place is not None and place.hash == known.hash
+
+    store.index(twin)
+    return store.take_over(twin, reached, beyond)

@@ -1,6 +1,6 @@
 """The tables of one projection in a database, and its checkpoint: always changed together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from ledger.projection.fold import Change, dump
 from ledger.projection.model import SCHEMA, Key, Projection, Table
 
 logger = structlog.get_logger("projection")
+
+SWITCH_MS = 500
+"""How long a switch waits for readers of the old tables at a time, on PostgreSQL."""
 
 
 class Overtaken(Exception):
@@ -98,46 +101,60 @@ class Store:
             self._drop(connection)
             checkpoints.forget(connection, self.projection.id)
 
-    def take_over(self, twin: Projection, reached: Checkpoint) -> Checkpoint:
+    def index(self, twin: Projection) -> None:
+        """Make the indexes of this projection on a twin's tables, where they are not yet.
+
+        They keep the names that they get here: SQLite renames no index.
+        """
+        for mine, new in zip(self.projection.tables, twin.tables, strict=True):
+            for index in mine.sql.indexes:
+                with self._engine.begin() as connection:
+                    self._index(connection, index, mine, new)
+
+    def _index(
+        self, connection: sa.Connection, index: sa.Index, mine: Table[Any], new: Table[Any]
+    ) -> None:
+        schema = SCHEMA if self._file is None else None
+        found = sa.inspect(connection)
+        columns = [column.name for column in index.columns]
+        if any(i["column_names"] == columns for i in found.get_indexes(new.sql.name, schema)):
+            return
+        taken = {i["name"] for i in found.get_indexes(mine.sql.name, schema)}
+        name = str(index.name)
+        if name in taken:
+            name = name.replace(mine.sql.name, new.sql.name, 1)
+        names = ", ".join(f'"{column}"' for column in columns)
+        connection.exec_driver_sql(f'CREATE INDEX "{name}" ON {self._name(new)} ({names})')
+
+    def take_over(
+        self, twin: Projection, reached: Checkpoint, beyond: Callable[[Checkpoint], bool]
+    ) -> Checkpoint | None:
         """Let a twin's tables be this projection's, in one transaction; the checkpoint then.
 
-        Readers see the old tables until it is done. Raises the database's own error where a reader
-        keeps the old ones for too long; then nothing has changed.
+        None, and nothing changed, where the present one is `beyond` the twin. Readers see the old
+        tables until it is done. Raises `Overtaken` where the twin is no longer as it was
+        `reached`, and the database's own error where a reader keeps the old ones for too long.
         """
         after = msgspec.structs.replace(reached, shape=self.projection.shape)
-        if self._file is None:  # before anybody has to wait for it
-            with self._engine.begin() as connection:
-                for mine, new in self._pairs(twin):
-                    for index in mine.sql.indexes:
-                        named = self._beside(index, mine, new)
-                        sa.Index(named, *(new.c[c.name] for c in index.columns)).create(
-                            connection, checkfirst=True
-                        )
         with self._engine.begin() as connection:
-            checkpoints.read(connection, self.projection.id, lock=True)
+            if self._file is None:  # who waits for readers keeps others from reading
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{SWITCH_MS}ms'")
+            known = checkpoints.read(connection, self.projection.id, lock=True)
+            if known is None or checkpoints.read(connection, twin.id, lock=True) != reached:
+                raise Overtaken
+            if beyond(known):
+                return None
             self._drop(connection)
-            for mine, new in self._pairs(twin):
-                self._rename(connection, "TABLE", new.sql.name, mine.sql.name)
-                for index in mine.sql.indexes:
-                    if self._file is None:
-                        named = self._beside(index, mine, new)
-                        self._rename(connection, "INDEX", named, str(index.name))
-                    else:
-                        index.create(connection)
+            for mine, new in zip(self.projection.tables, twin.tables, strict=True):
+                connection.exec_driver_sql(
+                    f'ALTER TABLE {self._name(new)} RENAME TO "{mine.sql.name}"'
+                )
             checkpoints.forget(connection, twin.id)
             checkpoints.write(connection, self.projection.id, after)
         return after
 
-    def _pairs(self, twin: Projection) -> Iterable[tuple[Table[Any], Table[Any]]]:
-        return zip(self.projection.tables, twin.tables, strict=True)
-
-    @staticmethod
-    def _beside(index: sa.Index, mine: Table[Any], new: Table[Any]) -> str:
-        return str(index.name).replace(mine.sql.name, new.sql.name, 1)
-
-    def _rename(self, connection: sa.Connection, kind: str, old: str, new: str) -> None:
-        where = "" if self._file else f"{SCHEMA}."
-        connection.exec_driver_sql(f'ALTER {kind} {where}"{old}" RENAME TO "{new}"')
+    def _name(self, table: Table[Any]) -> str:
+        return f'{"" if self._file else SCHEMA + "."}"{table.sql.name}"'
 
     def load(self, table: Table[Any], keys: Sequence[Key]) -> dict[Key, Any]:
         """The rows that there are of these keys."""
