@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import structlog
 
 from ledger.projection.checkpoint import Checkpoint
@@ -114,11 +115,15 @@ def follow(
 
 
 class Verdict(NamedTuple):
-    """SHA-256 of what a projection holds at a position, and of the log's fold up to there."""
+    """SHA-256 of what a projection holds at a position, and of the log's fold up to there.
+
+    `differs` names the table and the first key that differs, empty if none does.
+    """
 
     position: int
     live: str
     folded: str
+    differs: str
 
 
 def verify(name: str, data: Path, database_url: str | None) -> Verdict:
@@ -134,7 +139,37 @@ def verify(name: str, data: Path, database_url: str | None) -> Verdict:
         reader.close()
     with closing(open_log(data, database_url, write=False)) as log:
         anew = folded(projections[name], log, checkpoint)
-    return Verdict(checkpoint.position, sha256(live).hexdigest(), sha256(anew).hexdigest())
+    differs = difference(projections[name], live, anew) if live != anew else ""
+    return Verdict(checkpoint.position, sha256(live).hexdigest(), sha256(anew).hexdigest(), differs)
+
+
+def difference(projection: Projection, live: bytes, folded: bytes) -> str:
+    """The first table and key in which two dumps of a projection differ, in words."""
+    mine, log = _by_table(live), _by_table(folded)
+    for table in projection.tables:
+        rows = [
+            {tuple(row[: table.key]): row for row in found[table.name]} for found in (mine, log)
+        ]
+        wrong = [
+            key for key in rows[0].keys() | rows[1].keys() if rows[0].get(key) != rows[1].get(key)
+        ]
+        if wrong:
+            key = min(wrong)
+            what = "is not in the log" if key not in rows[1] else "is missing"
+            what = "is another" if key in rows[0] and key in rows[1] else what
+            return f"{table.name} {msgspec.json.encode(key).decode()} {what}"
+    return "the order of the rows"
+
+
+def _by_table(dump: bytes) -> dict[str, list[list[Any]]]:
+    found: dict[str, list[list[Any]]] = {}
+    for text in dump.splitlines():
+        row = msgspec.json.decode(text)
+        if isinstance(row, dict):
+            rows = found.setdefault(row["table"], [])
+        else:
+            rows.append(row)
+    return found
 
 
 def rebuild(

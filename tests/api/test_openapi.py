@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import schemathesis
 
-from ledger.models import abuse, answered, demanded, questions, standing
+from ledger.models import abuse, answered, demanded, projections, questions, standing
 from live import Live
 
 from .test_permissions import ROUTES, abused
@@ -114,6 +114,8 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
         "/v1/status": standing.StatusOut,
+        "/v1/projections": projections.ProjectionsOut,
+        "/v1/projections/jobs": projections.ProjectionDetailOut,
         "/v1/inner/queue": standing.InnerOut,
         "/v1/inner/log": standing.InnerOut,
         "/readyz": answered.ReadyOut,

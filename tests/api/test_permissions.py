@@ -53,6 +53,11 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/v1/openapi.json"): Asked("service.see"),
     ("GET", "/v1/status"): Asked("service.see"),
     ("GET", "/v1/inner/{part}"): Asked("inner.see"),
+    ("GET", "/v1/projections"): Asked("projection.see"),
+    ("GET", "/v1/projections/{projection}"): Asked("projection.see"),
+    ("POST", "/v1/projections/{projection}/skip"): Asked(
+        "projection.skip", body={"position": 1, "reason": "a test"}
+    ),
     ("GET", "/v1/log/head"): Asked("log.head"),
     ("GET", "/v1/events"): Asked("log.read"),
     ("GET", "/v1/policy"): Asked("policy.see"),
@@ -163,6 +168,7 @@ def object_of(world: Live, path: str) -> str:
         path = path.replace("{node}", name)
     path = path.replace("{finding}", str(world.finding))  # type: ignore[attr-defined]
     path = path.replace("{part}", "queue").replace("{projection}/{query}", "usage/span")
+    path = path.replace("{projection}", "jobs")
     if "{token}" in path:
         token = world.token("alice")
         path = path.replace("{token}", token.split("_")[1])

@@ -62,6 +62,7 @@ EXPECTED = """
     service.see      yes yes yes yes yes yes yes yes
     service.metrics  no  no  yes yes no  no  no  no
     inner.see        no  no  yes yes no  no  no  no
+    projection.see   yes yes yes yes no  no  no  no
     projection.skip  no  no  yes yes no  no  no  no
 """
 ROWS = {line.split()[0]: line.split()[1:] for line in EXPECTED.strip().splitlines()}

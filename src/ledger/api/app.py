@@ -18,6 +18,7 @@ from ledger.api import (
     jobs,
     nodes,
     problems,
+    projections,
     standing,
     status,
     usage,
@@ -73,6 +74,7 @@ def create_app(service: Service) -> FastAPI:
         status,
         standing,
         inner,
+        projections,
     ):
         app.include_router(part.router)
     problems.install(app)

@@ -20,6 +20,7 @@ OF_JOB = (
 OF_NODE = ("show_node", "configure", "drain", "resume", "down", "retire")
 AGENTS = ("sync",)
 OF_TOKEN = ("revoke",)
+OF_PROJECTION = ("show_projection", "skip_projection")
 
 ASKABLE = {"projection": "projections/0/projection", "query": "projections/0/queries/0/query"}
 
@@ -34,6 +35,7 @@ AFTER: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "tokens": ({"token": "tokens/0/token"}, OF_TOKEN),
     "list_abuse": ({"finding": "findings/0/finding"}, ("show_finding", "answer_finding")),
     "askable": (ASKABLE, ("ask",)),
+    "list_projections": ({"projection": "projections/0/projection"}, OF_PROJECTION),
 }
 """By operation: the path parameters that its answers give, where each stands in them, and what can
 be asked with them."""

@@ -68,6 +68,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
         LOG,
         {
             "log": ("logs:log_app", "Verify, export and import the log."),
+            "projection": ("projection:projection_app", "The tables that answers come from."),
             "backup": ("backup:backup_app", "Back the log up, verify and restore it."),
             "db": ("logs:db_app", "The log's tables."),
             "import": ("import_:import_app", "Make another system's history a ledger."),

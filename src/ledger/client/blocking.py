@@ -257,6 +257,19 @@ class Client:
         """How the service is; `follow` answers the same where it listens."""
         return self._get("/v1/status", m.StatusOut)
 
+    def projections(self) -> m.ProjectionsOut:
+        """All projections that are installed, and how far they are."""
+        return self._get("/v1/projections", m.ProjectionsOut)
+
+    def projection(self, name: str) -> m.ProjectionDetailOut:
+        """One projection with its tables and queries."""
+        return self._get(f"/v1/projections/{name}", m.ProjectionDetailOut)
+
+    def skip_projection(self, name: str, position: int, reason: str) -> m.DoneOut:
+        """Let a projection leave out one event, for ever."""
+        body = m.SkipIn(position=position, reason=reason)
+        return self._act(f"/v1/projections/{name}/skip", body)
+
     def inner(self, part: m.InnerPart, limit: int = 100) -> m.InnerOut:
         """A part of the master's inner state, with at most `limit` rows."""
         return self._get(f"/v1/inner/{part}", m.InnerOut, {"limit": limit})

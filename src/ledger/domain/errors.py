@@ -191,6 +191,13 @@ class UnknownQuestion(Unknown):
     hint = "`jobledger ask` lists what can be asked."
 
 
+class UnknownProjection(Unknown):
+    """There is no projection of that name."""
+
+    code, status = "unknown_projection", 404
+    hint = "`jobledger projection list` lists the projections there are."
+
+
 class OutputGone(Unknown):
     """Nothing is kept of that output: it has expired, or never was."""
 

@@ -53,6 +53,9 @@ TABLE: dict[str, Rule] = {
     "service.see": Rule("any", "any", "any", "any", "is the service up, who am I"),
     "service.metrics": Rule("no", "any", "no", "no", "metrics"),
     "inner.see": Rule("no", "any", "no", "no", "the master's inner state"),
+    "projection.see": Rule(
+        "any", "any", "no", "no", "which projections there are, how far they are"
+    ),
     "projection.skip": Rule("no", "any", "no", "no", "let a projection leave out an event"),
 }
 

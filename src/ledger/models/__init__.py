@@ -57,6 +57,13 @@ from ledger.models.asked import (
     Whole,
 )
 from ledger.models.demanded import DemandedOut, DemandOut, QueuedOut, QueueOut
+from ledger.models.projections import (
+    ListedOut,
+    ProjectionDetailOut,
+    ProjectionsOut,
+    SkipIn,
+    TableOut,
+)
 from ledger.models.questions import AskableOut, AskablesOut, AskedOut, ParameterOut, QueryOut
 from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut, StatusOut
 
@@ -94,6 +101,7 @@ __all__ = [
     "JobOut",
     "JobsOut",
     "Line",
+    "ListedOut",
     "Name",
     "Names",
     "NodeOut",
@@ -106,7 +114,9 @@ __all__ = [
     "PolicyIn",
     "PolicyOut",
     "Problem",
+    "ProjectionDetailOut",
     "ProjectionOut",
+    "ProjectionsOut",
     "ProofOut",
     "QueryOut",
     "QueueOut",
@@ -114,8 +124,10 @@ __all__ = [
     "ReadyOut",
     "ReasonIn",
     "Script",
+    "SkipIn",
     "StatusOut",
     "SubmittedOut",
+    "TableOut",
     "Text",
     "TokenIn",
     "TokenMadeOut",
