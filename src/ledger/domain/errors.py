@@ -14,24 +14,7 @@ forbidden, conflict, impossible, limit, not now. `docs/reference/errors.md` is m
     └── NotNow           503/507  the service can't take it at this moment
 """
 
-from typing import Any, ClassVar
-
-
-class Refusal(Exception):
-    """A request was refused: `code` for programs, a sentence and a hint for people.
-
-    `details` are facts a program may want, such as the limit and its present value.
-    """
-
-    code: ClassVar[str]
-    status: ClassVar[int]
-    hint: ClassVar[str]
-
-    def __init__(self, sentence: str, *, hint: str = "", **details: Any) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
-        self.advice = hint or self.hint
-        self.details = details
+from ledger.domain.refusal import Refusal as Refusal
 
 
 def refusals() -> list[type[Refusal]]:
