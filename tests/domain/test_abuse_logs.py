@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 
 KINDS = ("submit",) * 4 + ("end",) * 6 + ("notice", "notice", "policy", "takeover")
-PAUSES_S = (0, 0, 0.5, 1, 20, 59, 60, 600, 3_540, 3_600, 3_660, 7_300, 40_000, 50_000)
+PAUSES_S = (*(0, 0.5, 1, 5, 20) * 4, 59, 60, 600, 3_540, 3_600, 3_660, 7_300, 40_000, 50_000)
 steps = st.builds(
     Step,
     st.sampled_from(KINDS),

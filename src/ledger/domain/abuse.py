@@ -157,52 +157,65 @@ def _near_the_limit(c: Cluster, r: Recorded, e: JobsSubmitted, n: int) -> None:
 
 def count_end(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
     """One more attempt that has ended; it may have failed at once, or had its nodes idle."""
-    p = c.policy
-    at_once = e.outcome in FAILURES and e.ran_us < p.abuse_fail_within_s * SECOND
-    at_once = at_once and e.cause not in NOT_THE_USERS
-    span, tally = _count(c.watch.failing, FAILING, r, e, int(at_once))
-    percent, failed = p.abuse_fail_percent, tally.amount
-    if 0 < p.abuse_fail_jobs <= tally.of and 0 < percent * tally.of <= failed * 100:
+    tally = c.watch.failing.get(e.user)
+    if tally is None or r.at >= tally.ends_at:
+        tally = _slid(c.watch.failing, FAILING, e.user, r.at)
+    tally.of += 1
+    if e.outcome in FAILURES:
+        _count_failure(c.policy, r, e, tally)
+    if tally.amount:
+        _judge_failing(c, r, e, tally)
+    if e.cpu_us is not None and e.cpu_us * 100 < c.policy.abuse_idle_percent * e.ran_us:
+        _count_idle(c, r, e)
+
+
+def _slid(tallies: OrderedDict[str, Tally], sliding: Sliding, user: str, at: int) -> Tally:
+    """What counts of a user in a span that has begun; who has nothing that counts is forgotten."""
+    span = at // sliding.span_us
+    ends_at, oldest = (span + 1) * sliding.span_us, span - sliding.spans + 1
+    tally = tallies.get(user)
+    if tally is None:
+        tally = tallies[user] = Tally(span, ends_at)
+    else:
+        tally.slide(span, ends_at, oldest)
+        tallies.move_to_end(user)
+    while next(iter(tallies.values())).span < oldest:
+        tallies.popitem(last=False)
+    return tally
+
+
+def _trace(r: Recorded, e: AttemptEnded, tally: Tally, amount: int) -> None:
+    tally.amount += amount
+    tally.traces.append(Trace(r.at, r.position, e.job, e.account))
+    del tally.traces[:-EVIDENCE]
+
+
+def _count_failure(p: Policy, r: Recorded, e: AttemptEnded, tally: Tally) -> None:
+    if e.ran_us < p.abuse_fail_within_s * SECOND and e.cause not in NOT_THE_USERS:
+        _trace(r, e, tally, 1)
+
+
+def _judge_failing(c: Cluster, r: Recorded, e: AttemptEnded, tally: Tally) -> None:
+    percent, failed = c.policy.abuse_fail_percent, tally.amount
+    if 0 < c.policy.abuse_fail_jobs <= tally.of and 0 < percent * tally.of <= failed * 100:
         share = failed * 100 // tally.of
-        window = FAILING.window(span)
+        window = FAILING.window(tally.span)
         broken = Broken(share, percent, failed, tally.of, *window, tally.traces)
         _broken(c, r, e.user, "failing", broken)
-    if e.cpu_us is None or e.cpu_us * 100 >= p.abuse_idle_percent * e.ran_us:
-        return
+
+
+def _count_idle(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
+    tally = c.watch.idle.get(e.user)
+    if tally is None or r.at >= tally.ends_at:
+        tally = _slid(c.watch.idle, IDLE, e.user, r.at)
     nodes = len(e.nodes) if e.node_count is None else e.node_count
-    span, tally = _count(c.watch.idle, IDLE, r, e, e.ran_us * nodes)
-    limit, held = p.abuse_idle_node_s, tally.amount // SECOND
+    tally.of += 1
+    _trace(r, e, tally, e.ran_us * nodes)
+    limit, held = c.policy.abuse_idle_node_s, tally.amount // SECOND
     if 0 < limit < held:
-        window = IDLE.window(span)
+        window = IDLE.window(tally.span)
         broken = Broken(held, limit, tally.of, tally.of, *window, tally.traces)
         _broken(c, r, e.user, "idle", broken)
-
-
-def _count(
-    tallies: OrderedDict[str, Tally], sliding: Sliding, r: Recorded, e: AttemptEnded, amount: int
-) -> tuple[int, Tally]:
-    """Count an attempt of a user in the span of now; that span, and all that counts of him."""
-    span = r.at // sliding.span_us
-    oldest = span - sliding.spans + 1
-    tally = tallies.get(e.user)
-    if tally is None:
-        tally = tallies[e.user] = Tally([(span, 0, 0)], traces=[])
-    tallies.move_to_end(e.user)
-    spans = tally.spans
-    if spans[-1][0] < span:
-        spans.append((span, 0, 0))
-    _, of, amounts = spans[-1]
-    spans[-1] = (spans[-1][0], of + 1, amounts + amount)
-    tally.of, tally.amount = tally.of + 1, tally.amount + amount
-    while spans[0][0] < oldest:
-        _, of, amounts = spans.pop(0)
-        tally.of, tally.amount = tally.of - of, tally.amount - amounts
-    while next(iter(tallies.values())).spans[-1][0] < oldest:
-        tallies.popitem(last=False)
-    if amount:
-        tally.traces.append(Trace(r.at, r.position, e.job, e.account))
-        del tally.traces[:-EVIDENCE]
-    return span, tally
 
 
 def _broken(c: Cluster, r: Recorded, user: str, rule: AbuseRule, b: Broken) -> None:
