@@ -22,6 +22,7 @@ from places import Place
 __all__ = ["close", "dump", "kept", "wandered"]
 
 PROJECTIONS = list(discover().projections.values())
+"""All that are installed: one that is added is tried by itself."""
 
 
 class End(NamedTuple):

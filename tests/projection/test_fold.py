@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ledger_projections import jobs
 from places import Place
-from projection.keeping import PROJECTIONS, Told, close, dump, kept, wandered
+from projection.keeping import Told, close, dump, kept, wandered
 
 FOLLOW = """
 import hashlib, sys
@@ -46,7 +47,7 @@ def test_one_event_of_ten_thousand_jobs(place: Place) -> None:
     story = wandered(1, 0)
     first = story.submit("ann", array="0-9999", restartable=True)
     source = Told(story)
-    follower = kept(PROJECTIONS[0], place, source)
+    follower = kept(jobs.PROJECTION, place, source)
     follower.catch_up()
     assert follower.verify()
     assert dump(follower).count(b'"ann"') == 10_000
