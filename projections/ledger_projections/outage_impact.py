@@ -23,7 +23,6 @@ from ledger.events import (
 from ledger.projection import Projection, Table
 
 Effect = Literal["requeued", "lost", "out_of_contact", "continued", "held"]
-LOSSES = ("silent", "declared_dead")
 NODES_AT_ONCE = 500
 
 
@@ -49,6 +48,7 @@ class StrikeRow(msgspec.Struct, frozen=True):
     node: str
     position: int
     at: int
+    outage: int
 
 
 class LossRow(msgspec.Struct, frozen=True):
@@ -56,7 +56,8 @@ class LossRow(msgspec.Struct, frozen=True):
 
     `struck_at`: the first silence, or the loss itself where no silence came before it (`silent` is
     false then). `effect` is empty while the attempt has not ended. `lost_us`: the node-time of the
-    whole attempt, from its placement to its end times its nodes, if the node ended it.
+    whole attempt, from its placement to its end times its nodes, if the node ended it. `outage` is
+    the one that ended the attempt, or that the node was lost in first; 0: none is known.
     """
 
     job: int
@@ -74,13 +75,15 @@ class LossRow(msgspec.Struct, frozen=True):
     cause: str = ""
     effect: Effect | Literal[""] = ""
     lost_us: int = 0
+    outage: int = 0
 
 
 class FateRow(msgspec.Struct, frozen=True):
-    """The present state of a job that was ever struck."""
+    """The present state of a job that was ever struck, and its last attempt."""
 
     job: int
     state: JobState
+    attempt: int
 
 
 # ── nodes ────────────────────────────────────────────────────────────────────────────────────────
@@ -111,12 +114,7 @@ def evolve_change(key: tuple[str, int], row: ChangeRow | None, r: Recorded) -> C
 
 
 CHANGES = Table(
-    "changes",
-    ChangeRow,
-    key=2,
-    events=(NodeStateChanged,),
-    keys=change_keys,
-    evolve=evolve_change,
+    "changes", ChangeRow, key=2, events=(NodeStateChanged,), keys=change_keys, evolve=evolve_change
 )
 
 # ── attempts ─────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +129,8 @@ def strike_keys(r: Recorded) -> Iterable[tuple[int, int, str, int]]:
 
 def evolve_strike(key: tuple[int, int, str, int], row: StrikeRow | None, r: Recorded) -> StrikeRow:
     """The strike, as it was recorded."""
-    return StrikeRow(*key, r.at)
+    assert isinstance(r.event, NodeStateChanged)
+    return StrikeRow(*key, r.at, r.event.outage)
 
 
 STRIKES = Table(
@@ -141,7 +140,7 @@ STRIKES = Table(
     events=(NodeStateChanged,),
     keys=strike_keys,
     evolve=evolve_strike,
-    indexes=[("node", "at"), ("at",)],
+    indexes=[("node", "at"), ("at",), ("outage",)],
 )
 
 
@@ -180,6 +179,7 @@ def evolve_loss(key: tuple[int, int, str], row: LossRow | None, r: Recorded) -> 
         cause=e.cause,
         effect=_effect(e),
         lost_us=e.held_us * len(e.nodes) if interrupted else 0,
+        outage=e.outage or row.outage,
     )
 
 
@@ -195,6 +195,7 @@ def _struck(key: tuple[int, int, str], e: NodeStateChanged, r: Recorded) -> Loss
         struck_at=r.at,
         silent=True,
         silent_since=e.silent_since or None,
+        outage=e.outage,
     )
 
 
@@ -213,7 +214,7 @@ ATTEMPT_LOSSES = Table(
     events=(NodeStateChanged, AttemptEnded),
     keys=loss_keys,
     evolve=evolve_loss,
-    indexes=[("node", "struck_at"), ("struck_at",)],
+    indexes=[("node", "struck_at"), ("struck_at",), ("outage",)],
 )
 
 
@@ -230,13 +231,17 @@ def evolve_fate(key: tuple[int], row: FateRow | None, r: Recorded) -> FateRow | 
     """A job is followed from its first strike on."""
     e = r.event
     if isinstance(e, NodeStateChanged):
-        return row or FateRow(key[0], "running")
+        attempt = next(s.attempt for s in e.struck if s.job == key[0])
+        return row or FateRow(key[0], "running", attempt)
     if isinstance(e, AttemptEnded):
         struck = row is not None or (e.outcome == "node_fail" and e.lost)
-        return FateRow(key[0], e.state) if struck else None
+        return FateRow(key[0], e.state, e.attempt) if struck else None
     if row is None:
         return None
-    return FateRow(key[0], e.state if isinstance(e, JobEnded) else "running")
+    if isinstance(e, AttemptPlaced):
+        return FateRow(key[0], "running", e.attempt)
+    assert isinstance(e, JobEnded)
+    return FateRow(key[0], e.state, row.attempt)
 
 
 FATES = Table(
@@ -252,10 +257,8 @@ FATES = Table(
 
 
 class ImpactJob(msgspec.Struct, frozen=True):
-    """A job that the trouble of a node touched: one for each attempt and node.
-
-    `lost_us` is the node-time of the whole attempt, also where several of its nodes were lost.
-    """
+    """A job that the trouble of a node touched: one for each attempt and node. `lost_us` is the
+    node-time of the whole attempt, `state` the job's present one, `last` its latest attempt."""
 
     job: int
     attempt: int
@@ -265,6 +268,8 @@ class ImpactJob(msgspec.Struct, frozen=True):
     lost_us: int
     effect: Effect
     state: JobState
+    last: int
+    outage: int
 
 
 class ImpactUser(msgspec.Struct, frozen=True):
@@ -286,30 +291,36 @@ def impact(
     nodes: Sequence[str] | None = None,
     since: int | None = None,
     until: int | None = None,
+    outages: Sequence[int] = (),
+    window: bool = True,
+    user: str = "",
 ) -> list[ImpactUser]:
-    """Whom the trouble of these nodes (None: of any) hit from `since` on and before `until` (µs).
+    """Whom the trouble of these nodes (None: of any) hit from `since` on and before `until` (µs),
+    and whom these `outages` did; without `window` only these. `user`: of him alone.
 
     A job counts if a node under it fell silent, or was declared dead, in the window; or if the node
     lost it in the window without having been silent. Sorted by user, account, job, attempt, node.
     """
     lost = ATTEMPT_LOSSES.c
-    same = sa.and_(
-        STRIKES.c.job == lost.job,
-        STRIKES.c.attempt == lost.attempt,
-        STRIKES.c.node == lost.node,
-    )
+    same = sa.and_(*(STRIKES.c[name] == lost[name] for name in ("job", "attempt", "node")))
     struck = sa.exists().where(same, *_window(STRIKES.c.at, since, until))
     sudden = sa.and_(lost.silent.is_(False), *_window(lost.struck_at, since, until))
-    query = ATTEMPT_LOSSES.select().where(sa.or_(struck, sudden))
-    query = query.add_columns(FATES.c.state).join(FATES.sql, FATES.c.job == lost.job)
-    found: list[tuple[LossRow, JobState]] = []
-    for some in _portions(nodes):
-        wanted = query if some is None else query.where(lost.node.in_(some))
-        found += [(LossRow(*row[:-1]), row[-1]) for row in connection.execute(wanted)]
-    found.sort(key=lambda pair: _order(pair[0]))
+    query = ATTEMPT_LOSSES.select().add_columns(FATES.c.state, FATES.c.attempt)
+    query = query.join(FATES.sql, FATES.c.job == lost.job)
+    query = query.where(lost.user == user) if user else query
+    wanted = []
+    if window:
+        inside = query.where(sa.or_(struck, sudden))
+        wanted = [inside if n is None else inside.where(lost.node.in_(n)) for n in _portions(nodes)]
+    if outages:
+        named = sa.exists().where(same, STRIKES.c.outage.in_(outages))
+        wanted.append(query.where(sa.or_(lost.outage.in_(outages), named)))
+    rows = {row[:3]: row for some in wanted for row in connection.execute(some)}
+    in_order = sorted(rows.values(), key=lambda row: (row.user, row.account, *row[:3]))
+    found = [(LossRow(*row[:-2]), row[-2], row[-1]) for row in in_order]
     down = _down(connection)
     users: dict[tuple[str, str], list[ImpactJob]] = {}
-    for row, state in found:
+    for row, state, last in found:
         users.setdefault((row.user, row.account), []).append(
             ImpactJob(
                 row.job,
@@ -318,8 +329,10 @@ def impact(
                 row.struck_at,
                 row.restartable,
                 row.lost_us,
-                _effect_now(row, down),
+                row.effect or ("out_of_contact" if row.node in down else "continued"),
                 state,
+                last,
+                row.outage,
             )
         )
     return [_user(user, account, jobs) for (user, account), jobs in users.items()]
@@ -333,10 +346,6 @@ def losses(connection: sa.Connection, *, nodes: Sequence[str] | None = None) -> 
         wanted = query if some is None else query.where(CHANGES.c.node.in_(some))
         found += CHANGES.rows(connection, wanted)
     return sorted(found, key=lambda row: row.position)
-
-
-def _order(row: LossRow) -> tuple[str, str, int, int, str]:
-    return row.user, row.account, row.job, row.attempt, row.node
 
 
 def _portions(nodes: Sequence[str] | None) -> list[Sequence[str] | None]:
@@ -364,12 +373,6 @@ def _down(connection: sa.Connection) -> set[str]:
     return {row.node for row in CHANGES.rows(connection, query)}
 
 
-def _effect_now(row: LossRow, down: set[str]) -> Effect:
-    if not row.effect:
-        return "out_of_contact" if row.node in down else "continued"
-    return row.effect
-
-
 def _user(user: str, account: str, jobs: list[ImpactJob]) -> ImpactUser:
     lost = {(job.job, job.attempt): job.lost_us for job in jobs}
     last: dict[int, tuple[int, set[str]]] = {}
@@ -390,7 +393,7 @@ def _user(user: str, account: str, jobs: list[ImpactJob]) -> ImpactUser:
 
 PROJECTION = Projection(
     "outage_impact",
-    version=1,
+    version=2,
     tables=(CHANGES, STRIKES, ATTEMPT_LOSSES, FATES),
     queries=(impact, losses),
 )

@@ -118,6 +118,7 @@ def test_projections_keys_timers_and_memory(world: Live) -> None:
         "jobs": "up to date",
         "occupancy": "up to date",
         "outage_impact": "up to date",
+        "outages": "up to date",
         "usage": "up to date",
         "abuse": "up to date",
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import schemathesis
 
-from ledger.models import abuse, answered, demanded, projections, questions, standing
+from ledger.models import abuse, answered, demanded, outages, projections, questions, standing
 from live import Live
 
 from .test_permissions import ROUTES, abused
@@ -32,6 +32,8 @@ def world(service: Live) -> Live:
     alice.ok("POST", "/v1/jobs/3/cancel", {"note": "so"})
     operator.ok("PATCH", "/v1/policy", {"max_jobs_per_user": 900})
     assert abused(service, "bob", "default") == 1
+    outage = {"nodes": ["n1"], "since": "2023-01-01T00:00:00Z", "reason": "r"}
+    assert operator("POST", "/v1/outages", outage).json()["outage"] == 1
     return service
 
 
@@ -111,6 +113,9 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/demand?by=day,pool": demanded.DemandOut,
         "/v1/ask": questions.AskablesOut,
         "/v1/ask/jobs/show_job?job=3": questions.AskedOut,
+        "/v1/outages": outages.OutagesOut,
+        "/v1/outages/1": outages.OutageDetailOut,
+        "/v1/outages/1/affected": outages.AffectedOut,
         "/v1/whoami": answered.WhoOut,
         "/v1/log/head": answered.HeadOut,
         "/v1/status": standing.StatusOut,

@@ -16,7 +16,7 @@ import pytest
 from starlette.routing import Route
 
 from ledger.api.app import create_app
-from ledger.commands import Subject
+from ledger.commands import OpenOutage, Subject
 from ledger.domain.permissions import may
 from ledger.master.service import Service
 from live import Http, Live, until
@@ -76,6 +76,16 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/v1/demand"): Asked("demand.see"),
     ("GET", "/v1/ask"): Asked("projection.ask", own=True),
     ("GET", "/v1/ask/{projection}/{query}"): Asked("projection.ask", own=True),
+    ("GET", "/v1/outages"): Asked("outage.see"),
+    ("GET", "/v1/outages/{outage}"): Asked("outage.see"),
+    ("GET", "/v1/outages/{outage}/affected"): Asked("impact.see", own=True),
+    ("POST", "/v1/outages"): Asked(
+        "outage.manage",
+        body={"since": "2023-01-01T00:00:00Z", "reason": "so"},
+        answers=frozenset({201}),
+    ),
+    ("POST", "/v1/outages/{outage}/cause"): Asked("outage.manage", body={"cause": "so"}),
+    ("POST", "/v1/outages/{outage}/close"): Asked("outage.manage", body={"reason": "so"}),
     ("POST", "/v1/jobs"): Asked("submit", body=QUIET, answers=frozenset({201})),
     ("GET", "/v1/jobs"): Asked("job.see"),
     ("GET", "/v1/jobs/{job}"): Asked("job.see", "alice"),
@@ -101,6 +111,7 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("POST", "/v1/agents/{node}/sync"): Asked("node.speak", "n1", SYNC),
     ("POST", "/v1/agents/{node}/output/{job}/{attempt}"): Asked("node.speak", "n1", "text"),
 }
+OPERATOR = Subject("olga", "operator")
 SUBJECTS = {
     "owner": Subject("alice", "user"),
     "other user": Subject("bob", "user"),
@@ -169,6 +180,9 @@ def object_of(world: Live, path: str) -> str:
     path = path.replace("{finding}", str(world.finding))  # type: ignore[attr-defined]
     path = path.replace("{part}", "queue").replace("{projection}/{query}", "usage/span")
     path = path.replace("{projection}", "jobs")
+    if "{outage}" in path:
+        command = OpenOutage(since=world.clock.now() - 1, reason=f"of {world.head}")
+        path = path.replace("{outage}", str(world.ask(OPERATOR, command).reply))
     if "{token}" in path:
         token = world.token("alice")
         path = path.replace("{token}", token.split("_")[1])

@@ -20,6 +20,7 @@ OF_JOB = (
 OF_NODE = ("show_node", "configure", "drain", "resume", "down", "retire")
 AGENTS = ("sync",)
 OF_TOKEN = ("revoke",)
+OF_OUTAGE = ("show_outage", "affected", "find_cause", "close_outage")
 OF_PROJECTION = ("show_projection", "skip_projection")
 
 ASKABLE = {"projection": "projections/0/projection", "query": "projections/0/queries/0/query"}
@@ -34,6 +35,8 @@ AFTER: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "issue": ({"token": "token"}, OF_TOKEN),
     "tokens": ({"token": "tokens/0/token"}, OF_TOKEN),
     "list_abuse": ({"finding": "findings/0/finding"}, ("show_finding", "answer_finding")),
+    "open_outage": ({"outage": "outage"}, OF_OUTAGE),
+    "list_outages": ({"outage": "outages/0/outage"}, OF_OUTAGE),
     "askable": (ASKABLE, ("ask",)),
     "list_projections": ({"projection": "projections/0/projection"}, OF_PROJECTION),
 }

@@ -42,6 +42,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "impact": ("impact:impact", "List whom the loss of nodes hit."),
             "queue": ("demand:queue", "Say how long the queue is, and what is in use."),
             "demand": ("demand:demand", "Say what was asked for, queued and unmet over time."),
+            "outage": ("outages:outage_app", "Look at outages, open and close them."),
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
             "abuse": ("abuse:abuse_app", "List who broke the rules of use, and answer."),
             "ask": ("ask:ask", "Ask a projection; alone: list what can be asked."),

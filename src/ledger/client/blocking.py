@@ -223,6 +223,28 @@ class Client:
         take several values."""
         return self._get(f"/v1/ask/{projection}/{query}", m.AskedOut, asked)
 
+    def outages(self, *, open_: bool = False, since: str = "", limit: int = 200) -> m.OutagesOut:
+        """The latest outages: all, the open ones, or those not over at `since` (RFC 3339)."""
+        params = {"open": str(open_).lower(), "since": since, "limit": limit}
+        return self._get("/v1/outages", m.OutagesOut, params)
+
+    def outage(self, number: int) -> m.OutageDetailOut:
+        """One outage."""
+        return self._get(f"/v1/outages/{number}", m.OutageDetailOut)
+
+    def affected(self, number: int) -> m.AffectedOut:
+        """Whom an outage hit, and who of them was told."""
+        return self._get(f"/v1/outages/{number}/affected", m.AffectedOut)
+
+    def open_outage(self, wanted: m.OutageIn) -> m.OutageDoneOut:
+        """Open an outage by hand, or announce planned downtime. Repeated, it is the same one."""
+        return self._model(self._ask("POST", "/v1/outages", body=wanted), m.OutageDoneOut)
+
+    def outage_do(self, number: int, action: str, body: m.Body) -> m.OutageDoneOut:
+        """`cause` or `close` an outage."""
+        path = f"/v1/outages/{number}/{action}"
+        return self._model(self._ask("POST", path, body=body), m.OutageDoneOut)
+
     def policy(self) -> m.PolicyOut:
         """The policy in force."""
         return self._get("/v1/policy", m.PolicyOut)
