@@ -3,7 +3,7 @@
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import stamina
 
 from ledger import models as m
 from ledger.client import wire
+from ledger.client.answers import Answers
 from ledger.client.errors import ClientError, NotUnderstood
 
 WAIT_S = 20.0
@@ -30,7 +31,7 @@ class Output:
         self.data, self.next, self.ended = data, next_offset, ended
 
 
-class Client:
+class Client(Answers):
     """A service, as one subject sees it.
 
     Every call may raise a `ClientError`; before that it is repeated for at most `patience_s`
@@ -179,72 +180,6 @@ class Client:
         """Say where a node stands and what kind it is."""
         return self._act(f"/v1/nodes/{name}", facts, "PATCH")
 
-    def impact(
-        self, nodes: str, since: str = "", until: str = "", stated: bool | None = None
-    ) -> m.ImpactOut:
-        """Whose jobs the loss of `nodes` interrupted in a window (times in RFC 3339). `stated`:
-        whoever ran there counts; None: only in an archive."""
-        params = {"nodes": nodes, "since": since, "until": until, "stated": stated}
-        return self._get("/v1/impact", m.ImpactOut, params)
-
-    def usage(self, by: str, **asked: str) -> m.UsageOut:
-        """What was used, by `day`, `user`, `account`, `pool` (joined by commas). `asked`: `since`,
-        `until` (RFC 3339), `zone` of the days, and one `user`, `account` or `pool`."""
-        return self._get("/v1/usage", m.UsageOut, {"by": by, **asked})
-
-    def findings(self, **filters: Any) -> m.FindingsOut:
-        """One page of findings of abuse: user, rule, unanswered, limit, cursor."""
-        return self._get("/v1/abuse", m.FindingsOut, filters)
-
-    def finding(self, number: int) -> m.FindingDetailOut:
-        """One finding with its evidence."""
-        return self._get(f"/v1/abuse/{number}", m.FindingDetailOut)
-
-    def answer_finding(self, number: int, note: str = "") -> m.DoneOut:
-        """Say that a finding has been looked at."""
-        return self._act(f"/v1/abuse/{number}/answer", m.NoteIn(note=note))
-
-    def queue(self, by: str, **whose: str) -> m.QueueOut:
-        """What waits and runs now, by `pool`, `user`, `account` (joined by commas) of one `user`,
-        `account` or `pool`, or of all."""
-        return self._get("/v1/queue", m.QueueOut, {"by": by, **whose})
-
-    def demand(self, by: str, **asked: str) -> m.DemandOut:
-        """Queues and demand over time, by `hour` or `day`, `pool`, `user`, `account` (joined by
-        commas). `asked`: as for `usage`."""
-        return self._get("/v1/demand", m.DemandOut, {"by": by, **asked})
-
-    def askable(self) -> m.AskablesOut:
-        """Every question that a projection answers."""
-        return self._get("/v1/ask", m.AskablesOut)
-
-    def ask(self, projection: str, query: str, /, **asked: Any) -> m.AskedOut:
-        """What a query of a projection gives; `asked` are its own parameters, lists for those that
-        take several values."""
-        return self._get(f"/v1/ask/{projection}/{query}", m.AskedOut, asked)
-
-    def outages(self, *, open_: bool = False, since: str = "", limit: int = 200) -> m.OutagesOut:
-        """The latest outages: all, the open ones, or those not over at `since` (RFC 3339)."""
-        params = {"open": str(open_).lower(), "since": since, "limit": limit}
-        return self._get("/v1/outages", m.OutagesOut, params)
-
-    def outage(self, number: int) -> m.OutageDetailOut:
-        """One outage."""
-        return self._get(f"/v1/outages/{number}", m.OutageDetailOut)
-
-    def affected(self, number: int) -> m.AffectedOut:
-        """Whom an outage hit, and who of them was told."""
-        return self._get(f"/v1/outages/{number}/affected", m.AffectedOut)
-
-    def open_outage(self, wanted: m.OutageIn) -> m.OutageDoneOut:
-        """Open an outage by hand, or announce planned downtime. Repeated, it is the same one."""
-        return self._model(self._ask("POST", "/v1/outages", body=wanted), m.OutageDoneOut)
-
-    def outage_do(self, number: int, action: str, body: m.Body) -> m.OutageDoneOut:
-        """`cause` or `close` an outage."""
-        path = f"/v1/outages/{number}/{action}"
-        return self._model(self._ask("POST", path, body=body), m.OutageDoneOut)
-
     def policy(self) -> m.PolicyOut:
         """The policy in force."""
         return self._get("/v1/policy", m.PolicyOut)
@@ -278,19 +213,6 @@ class Client:
     def status(self) -> m.StatusOut:
         """How the service is; `follow` answers the same where it listens."""
         return self._get("/v1/status", m.StatusOut)
-
-    def projections(self) -> m.ProjectionsOut:
-        """All projections that are installed, and how far they are."""
-        return self._get("/v1/projections", m.ProjectionsOut)
-
-    def projection(self, name: str) -> m.ProjectionDetailOut:
-        """One projection with its tables and queries."""
-        return self._get(f"/v1/projections/{name}", m.ProjectionDetailOut)
-
-    def skip_projection(self, name: str, position: int, reason: str) -> m.DoneOut:
-        """Let a projection leave out one event, for ever."""
-        body = m.SkipIn(position=position, reason=reason)
-        return self._act(f"/v1/projections/{name}/skip", body)
 
     def inner(self, part: m.InnerPart, limit: int = 100) -> m.InnerOut:
         """A part of the master's inner state, with at most `limit` rows."""
@@ -365,14 +287,6 @@ class Client:
             rest["params"] = {**(rest.get("params") or {}), **self._then}
             rest["wait_s"] = wire.LOOK_BACK_S
         return wire.ask(method, path, token=self._token, **rest)
-
-    def _get(
-        self, path: str, model: type[wire.Model], params: Mapping[str, Any] | None = None
-    ) -> wire.Model:
-        return self._model(self._ask("GET", path, params=params), model)
-
-    def _act(self, path: str, body: m.Body, method: str = "POST") -> m.DoneOut:
-        return self._model(self._ask(method, path, body=body), m.DoneOut)
 
     def _model(self, asked: wire.Ask, model: type[wire.Model]) -> wire.Model:
         return wire.understood(self._answer(asked), model, asked, self.place)
