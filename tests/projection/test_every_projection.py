@@ -7,7 +7,7 @@ import pytest
 from ledger.projection.discover import discover
 from ledger.testing.projections import ProjectionTests
 from ledger.testing.stories import START
-from ledger_projections import jobs, outage_impact, usage
+from ledger_projections import abuse, demand, jobs, occupancy, outage_impact, outages, usage
 from ledger_projections.usage import SLOT_US
 from places import Place
 
@@ -54,6 +54,41 @@ class TestUsage(Ours):
     projection = usage.PROJECTION
     questions: ClassVar[Any] = {
         "usage": [{"edges": EDGES}, {"edges": EDGES, "by": ["user", "pool"], "account": "physics"}]
+    }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestDemand(Ours):
+    projection = demand.PROJECTION
+    questions: ClassVar[Any] = {
+        "demand": [{"edges": EDGES, "by": ["user", "pool"]}, {"edges": EDGES, "account": "physics"}]
+    }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestOccupancy(Ours):
+    projection = occupancy.PROJECTION
+    questions: ClassVar[Any] = {
+        "stays": [{"nodes": ["n1", "n2"], "since": START + 3_000_000_000}],
+        "never_used": [{"nodes": ["n1", "n9"]}],
+    }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestOutages(Ours):
+    projection = outages.PROJECTION
+    questions: ClassVar[Any] = {
+        "list_outages": [{"only_open": True}, {"since": START + 3_000_000_000, "limit": 2}],
+        "show_outage": [{"outage": number} for number in (1, 2, 999)],
+    }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestAbuse(Ours):
+    projection = abuse.PROJECTION
+    questions: ClassVar[Any] = {
+        "findings": [{"user": "bob", "limit": 1}, {"unanswered": True, "cursor": "2"}],
+        "show_finding": [{"finding": number} for number in (1, 2, 999)],
     }
 
 
