@@ -12,12 +12,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import append, planning, recovery, running, submitting
+from benchmarks import append, planning, projecting, recovery, running, submitting
 from benchmarks.places import Places
 from benchmarks.submitting import Size
 from benchmarks.table import GROWTH_HEADINGS, Figure, Growth, table
 
-ROWS = ("1", "2", "3", "4", "12", "13", "plan")
+ROWS = ("1", "2", "3", "4", "5", "6", "12", "13", "plan")
 PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 
@@ -35,6 +35,12 @@ def parts(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Measu
         yield append.measure(places, turns=turns, commits=20 if small else 60)
     if "4" in rows:
         yield recovery.measure(places, turns=3, lives=lives, pending=pending)
+    if "5" in rows:
+        yield projecting.rebuilding(
+            places, turns=1 if small else 3, lives=12_500 if small else 250_000
+        )
+    if "6" in rows:
+        yield projecting.lagging(places, seconds=5 if small else 30)
     if "plan" in rows:
         yield planning.measure([size.pending for size in sizes], turns=turns)
     if wanted := [row for row in rows if row in ("1", "2", "13")]:
