@@ -59,9 +59,9 @@ def lagging(places: Places, *, seconds: int) -> Iterator[Figure | Growth]:
     for database in places.databases:
         with places.fresh(database) as place:
             lags = sorted(_lags(place, seconds))
-        for what, at, most in (("median", 0.5, 50), ("p99", 0.99, 250)):
+        for which, at, most in (("median", 0.5, 50), ("p99", 0.99, 250)):
             lag = lags[min(len(lags) - 1, int(at * len(lags)))] * 1000
-            what = f"follower's lag at {RATE:,} events/s, {what} of {len(lags)} commits"
+            what = f"follower's lag at {RATE:,} events/s, {which} of {len(lags)} commits"
             bound = Bound(most, at_least=False)
             yield Figure("6", what, database, [lag], " ms", bound, load=busy())
 
