@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import msgspec
+import psycopg
+import pysqlite3
 import pytest
 
 from ledger.events import Envelope, JobEnded, JobHeld, JobsSubmitted, Recorded
@@ -183,6 +185,47 @@ def test_a_file_that_is_no_database_is_made_again(tmp_path: Path) -> None:
     follower = kept(projection, Place(tmp_path, None), Told(some_jobs(2)))
     follower.catch_up()
     assert follower.verify()
+    close(follower)
+
+
+@pytest.mark.fault("J4")
+@pytest.mark.parametrize("news", [True, False])
+def test_a_file_deleted_under_the_one_that_keeps_it_is_made_again(
+    news: bool, tmp_path: Path
+) -> None:
+    """Also while nothing happens: nothing is written to a file that nobody finds."""
+    projection, place, source = names(), Place(tmp_path, None), Told(some_jobs(3))
+    follower = kept(projection, place, source)
+    follower.catch_up()
+    wanted = dump(follower)
+    for file in file_of(tmp_path, projection).parent.iterdir():
+        file.unlink()
+    if news:
+        source.story.submit("bob")
+    follower.catch_up()
+    found = behind(place, projection, ROWS.replace("projections.", ""))
+    assert found == [(4 if news else 3,)]
+    assert follower.checkpoint.position == source.head().position
+    assert follower.verify()
+    assert news or dump(follower) == wanted
+    close(follower)
+
+
+def test_a_table_that_was_dropped_is_made_again(place: Place) -> None:
+    """Who keeps it begins anew after the database's error, as `follow` does."""
+    projection, source = names(), Told(some_jobs(3))
+    follower = kept(projection, place, source)
+    follower.catch_up()
+    behind(place, projection, "DROP TABLE projections.names_v1_names")
+    source.story.submit("bob")
+    with pytest.raises((pysqlite3.Error, psycopg.Error)):
+        follower.catch_up()
+    close(follower)
+    follower = kept(projection, place, source)
+    follower.catch_up()
+    assert follower.checkpoint.position == source.head().position
+    assert follower.verify()
+    assert behind(place, projection, ROWS) == [(4,)]
     close(follower)
 
 

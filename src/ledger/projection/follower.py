@@ -39,6 +39,9 @@ class Follower:
         is to be skipped.
         """
         try:
+            if self._store.gone():
+                self._log.warning("the file is gone: projection is made again")
+                self._load()
             if self.stopped and not self._released():
                 return False
             self._confirm()

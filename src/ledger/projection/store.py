@@ -41,15 +41,19 @@ class Store:
         else:
             assert url is not None
             self._engine = postgres_engine(url, write=True)
+        self._mark = 0
         self._driver: Any = self._engine.dialect.loaded_dbapi
 
     def open(self) -> Checkpoint:
         """Make the tables where there are none, or where their shape is another; the checkpoint.
 
-        A file that SQLite can't read is removed: it can be made again.
+        A file that SQLite can't read is removed: it can be made again. One that was deleted under
+        us is let go of first.
         """
+        if self.gone():
+            self._engine.dispose()
         try:
-            return self._open()
+            return self._opened()
         except sa.exc.DatabaseError as error:
             if self._file is None or type(error.orig) is not self._driver.DatabaseError:
                 raise
@@ -60,16 +64,31 @@ class Store:
             for end in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self._file.with_name(self._file.name + end).unlink()
-            return self._open()
+            return self._opened()
+
+    def gone(self) -> bool:
+        """Is the file another than the one that was opened, or no more? Nothing may be written to
+        it then: nobody would find it."""
+        return self._file is not None and self._mark != 0 and _mark(self._file) != self._mark
+
+    def _opened(self) -> Checkpoint:
+        found = self._open()
+        self._mark = _mark(self._file) if self._file is not None else 0
+        return found
 
     def _open(self) -> Checkpoint:
         projection = self.projection
         with self._engine.begin() as connection:
             self._prepare(connection)
             known = checkpoints.read(connection, projection.id, lock=True)
-            if known is not None and known.shape == projection.shape:
+            lost = self._lost(connection)
+            if known is not None and known.shape == projection.shape and not lost:
                 return known
-            if known is not None:
+            if known is not None and known.shape == projection.shape:
+                logger.warning(
+                    "projection lost tables: made again", projection=projection.id, lost=lost
+                )
+            elif known is not None:
                 logger.warning("projection has other columns: made again", projection=projection.id)
             self._drop(connection)
             projection.metadata.create_all(connection)
@@ -79,6 +98,11 @@ class Store:
             else:
                 checkpoints.write(connection, projection.id, fresh)
             return fresh
+
+    def _lost(self, connection: sa.Connection) -> list[str]:
+        """The tables that should be there and are not."""
+        there = sa.inspect(connection).get_table_names(schema=None if self._file else SCHEMA)
+        return [t.sql.name for t in self.projection.tables if t.sql.name not in there]
 
     def _prepare(self, connection: sa.Connection) -> None:
         if self._file is None:
@@ -167,6 +191,8 @@ class Store:
         Raises `Overtaken` if the checkpoint is not `before`, `Refused` for rows that the database
         can't hold, and whatever the driver raises where the database can't be reached.
         """
+        if self.gone():
+            raise Overtaken
         with self._refusals(), self._engine.begin() as connection:
             if checkpoints.read(connection, self.projection.id, lock=True) != before:
                 raise Overtaken
@@ -210,6 +236,14 @@ class Store:
             raise Refused(f"{type(error).__name__}: {error}") from error
         except (sa.exc.DataError, sa.exc.IntegrityError) as error:
             raise Refused(str(error.orig)) from error
+
+
+def _mark(file: Path) -> int:
+    """What tells a file from another of its name; -1 if there is none."""
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return -1
 
 
 def dump_of(connection: sa.Connection, projection: Projection) -> tuple[Checkpoint, bytes]:
