@@ -1,6 +1,7 @@
 """Lists of nodes as people and Slurm write them: `n3,n[7-9]`."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from ClusterShell.NodeSet import (  # type: ignore[import-untyped]
@@ -42,6 +43,16 @@ def expand(text: str) -> tuple[str, ...]:
         return tuple(NodeSet(text, resolver=RESOLVER_NOGROUP))
     except NodeSetException:
         raise BadNodes(text) from None
+
+
+def folded(names: Sequence[str]) -> str:
+    """Node names in few words, such as `n[1-3]`; as they are where they can't be folded."""
+    if len(names) < 2 or not all(_PLAIN.fullmatch(name) for name in names):
+        return ",".join(names)
+    try:
+        return str(NodeSet.fromlist(names, resolver=RESOLVER_NOGROUP))
+    except NodeSetException:
+        return ",".join(names)
 
 
 def _at_most(piece: str) -> int:

@@ -171,7 +171,19 @@ class Memory:
         former = seen.incarnation != self.seen.incarnation
         return known is not None and (former or seen.epoch < known.epoch)
 
+    @property
+    def incarnations(self) -> frozenset[str]:
+        """Those of every log whose master ever spoke to it."""
+        return frozenset(self._incarnations)
+
     # what it is told
+
+    def remember(self, line: bytes) -> int:
+        """Take in a line of a spool's file; when it was written, µs. Raises `msgspec.MsgspecError`
+        or UnicodeDecodeError for one that does not read."""
+        record = _decode(line)
+        self._apply(record)
+        return record.at
 
     def see(self, seen: Seen) -> None:
         """Keep the highest head per incarnation; `self.seen` is that of the last one to speak."""

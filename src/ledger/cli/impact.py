@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -12,7 +13,7 @@ from ledger.cli.common import NOWHERE, PRESENT, AsOf, Format, OutputFormat, Serv
 from ledger.cli.exits import say
 from ledger.cli.shown import when
 from ledger.cli.text import line
-from ledger.cli.words import moment, node_names, shown_duration, shown_nodes
+from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
 
 if TYPE_CHECKING:
     from ledger.models import ImpactJobOut, ImpactOut
@@ -38,11 +39,25 @@ def impact(
             "loss is on record. So it is in an imported history, where nodes and a time are given."
         ),
     ] = None,
+    salvage: Annotated[
+        list[Path] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="The whole service is lost: list whom that hit, out of whatever is left. Logs, "
+            "exports, backups, agents' spools, or directories of them.",
+        ),
+    ] = None,
     form: OutputFormat = "table",
     past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
-    """List whose jobs were interrupted by the loss of nodes in a window of time."""
+    """List whose jobs were interrupted by the loss of nodes in a window of time.
+
+    With --salvage no service is asked: files are read as they are, whatever became of them.
+    """
+    if salvage:
+        return _salvaged(salvage, since, form, others=bool(nodes or until or stated is not None))
     folded = shown_nodes(list(node_names(nodes))) if nodes else ""
     window = [moment(t, now()).astimezone(UTC).isoformat() if t else "" for t in (since, until)]
     with at.client() as client:
@@ -52,6 +67,14 @@ def impact(
     else:
         _data(found, form)
     return exits.OK
+
+
+def _salvaged(paths: list[Path], since: str, form: Format, *, others: bool) -> int:
+    from ledger.cli.salvage import salvaged
+
+    if others:
+        raise BadWord("Of the loss of the whole service no nodes and no window can be asked.")
+    return salvaged(paths, moment(since, now()) if since else None, form)
 
 
 def _data(found: "ImpactOut", form: Format) -> None:

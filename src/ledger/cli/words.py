@@ -188,9 +188,6 @@ def shown_nodes(names: list[str]) -> str:
     """Node names folded, such as `n[1-3]`."""
     if len(names) < 2:
         return ",".join(names)
-    from ClusterShell.NodeSet import NodeSet, NodeSetException  # type: ignore[import-untyped]
+    from ledger.nodenames import folded
 
-    try:
-        return str(NodeSet.fromlist(names))
-    except NodeSetException:
-        return ",".join(names)
+    return folded(names)

@@ -80,6 +80,12 @@ from ledger.models.projections import (
     TableOut,
 )
 from ledger.models.questions import AskableOut, AskablesOut, AskedOut, ParameterOut, QueryOut
+from ledger.models.salvaged import (
+    SalvagedJobOut,
+    SalvagedUserOut,
+    SalvageOut,
+    SalvageSourceOut,
+)
 from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut, StatusOut
 
 __all__ = [
@@ -151,6 +157,10 @@ __all__ = [
     "QueuedOut",
     "ReadyOut",
     "ReasonIn",
+    "SalvageOut",
+    "SalvageSourceOut",
+    "SalvagedJobOut",
+    "SalvagedUserOut",
     "Script",
     "SkipIn",
     "StatusOut",

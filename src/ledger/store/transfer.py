@@ -84,6 +84,12 @@ def export(log: Log, stream: BinaryIO) -> Head:
     return head
 
 
+def read_row(line: bytes) -> Row:
+    """A row's line. Raises `msgspec.MsgspecError`, UnicodeDecodeError for any other line."""
+    position, stream, version, name, data = _row(line)
+    return Row(position, stream, version, name, _bytes(data))
+
+
 def import_(log: Log, lines: Iterable[bytes]) -> Head:
     """Append an export to an empty log, row for row, chain checked; the head it then has.
 
