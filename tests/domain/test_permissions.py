@@ -57,6 +57,7 @@ EXPECTED = """
     abuse.see        yes no  yes yes no  no  no  no
     abuse.answer     no  no  yes yes no  no  no  no
     demand.see       yes yes yes yes no  no  no  no
+    projection.ask   yes no  yes yes no  no  no  no
     log.read         no  no  yes yes no  no  no  no
     log.head         yes yes yes yes yes yes no  no
     service.see      yes yes yes yes yes yes yes yes
