@@ -121,7 +121,9 @@ def set_(
     absence: Annotated[
         str, Parameter(help="A master that was away for longer is an outage: 60.")
     ] = "",
-    notify: Annotated[bool | None, Parameter(help="Tell people of outages, or do not.")] = None,
+    notify: Annotated[
+        bool | None, Parameter(help="May people be told of outages? None are yet.")
+    ] = None,
     notice_delay: Annotated[
         str, Parameter(help="How long an outage gathers before people are told: 60.")
     ] = "",
