@@ -62,7 +62,7 @@ def windows(log: Sequence[Recorded], rng: Random, count: int) -> list[tuple[int,
     return found
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False), st.integers(0, 120))
 def test_any_story(rng: Random, steps: int) -> None:
     story = Wanderer(Story(), rng, nodes=3).walk(steps)
@@ -94,8 +94,8 @@ def test_outages_of_a_real_cluster(
     """Random nodes and windows over a trace that names the nodes of its jobs."""
     (file,) = (shared / "swf").glob("MetaCentrum-wagap*.swf.gz")
     jobs = swf.read(read(file), swf.machine(remarks(file)), Tally())
-    jobs = jobs if full else jobs[:2_500]
-    place, rng, outages = Place(tmp_path, None), Random(4), 1000 if full else 150  # noqa: S311
+    jobs = jobs if full else jobs[:1_500]
+    place, rng, outages = Place(tmp_path, None), Random(4), 1000 if full else 100  # noqa: S311
     with closing(place.open(create=True)) as log:
         write(log, jobs)
         events = list(log.read())

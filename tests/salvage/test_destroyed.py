@@ -14,7 +14,7 @@ from oracles.live import Lived, live, over
 
 from .ruin import Ruin, Ruiner, World, lived
 
-WORLDS, RUINS = 3, 12
+WORLDS, RUINS = 2, 13
 WORLDS_IN_FULL, RUINS_IN_FULL = 25, 80
 
 
