@@ -282,4 +282,4 @@ def test_faults_without_number_cost_little(alice: Http, shared: Live) -> None:
             )
             assert answer.status_code in (413, 422)
             assert len(answer.text) < 3000
-    assert shared.since(head) == []
+    assert [name for name in shared.since(head) if name != "DemandRefused"] == []

@@ -18,11 +18,16 @@ UNSAYABLE = (
     "demand",  # times, time zones
     "ask",  # each query has parameters of its own
     "change",  # 60.0 is an integer to the schema, and refused here, as in all that follow
+    "close_outage",  # times
     "enrol",  # names among the features
+    "find_cause",  # words, not blanks
     "impact",  # sets of nodes, times
     "issue",  # who may have a token without end
     "list_jobs",  # times
+    "list_outages",  # times
+    "open_outage",  # times, and how they follow one another
     "set_policy",  # what a policy may be depends on the whole of it
+    "skip_projection",  # words, not blanks
     "submit",  # an argv or a script; ranges of indices; a time with its zone; other jobs
     "usage",  # times, time zones
     "sync",  # how long and how plain a line is, how large a number; which protocol (426)
