@@ -27,6 +27,7 @@ from ledger.follow import Stop, follow
 from ledger.master.main import MasterSettings, Reign
 from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
+from ledger.projection.reader import Reader
 from ledger.settings import SOCKET
 from ledger.store.leadership import leadership
 from ledger.store.location import open_log
@@ -210,10 +211,14 @@ class Live:
         self.start()
 
     def follow(self) -> None:
-        """Keep the projections beside it, as `jobledger follow` does, until it stops."""
+        """Keep the projections beside it, as `jobledger follow` does, until it stops; return once
+        each can be asked."""
         self._follow_stop = Stop()
-        projections = list(discover().projections.values())
-        self.beside(follow, projections, self.data, self.url, self._follow_stop)
+        found = discover().projections
+        self.beside(follow, list(found.values()), self.data, self.url, self._follow_stop)
+        reader = Reader(found, self.data, self.url)
+        until(lambda: not any(told.error for told in reader.status()), "projections are made")
+        reader.close()
 
     def unfollow(self) -> None:
         """Keep them no longer."""

@@ -1,5 +1,6 @@
 """The lease, restarts, a master that is away, a full disk: what an agent does when things fail."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 
 from ledger.agent.lease import Lease
 from ledger.agent.spool import Memory, Spool
-from ledger.wire import Report, Seen
+from ledger.wire import Report, Seen, SyncReply, SyncRequest
 
 from .agent_support import order, soon
+from .fake_master import FakeMaster
 from .fake_node import EXIT_0, Clock, Node, with_agent
 
 
@@ -48,6 +50,37 @@ def test_when_the_lease_is_over_there_is_no_grace() -> None:
         assert graces[0] == 0
 
     with_agent(story)
+
+
+def test_it_goes_when_told_while_it_gives_up_a_call() -> None:
+    class Slow(FakeMaster):
+        """Takes a moment to hang up."""
+
+        hanging_up, gone = False, False
+
+        async def sync(self, request: SyncRequest) -> SyncReply:
+            try:
+                return await super().sync(request)
+            except asyncio.CancelledError:
+                self.hanging_up = True
+                await asyncio.sleep(0.05)
+                self.gone = True
+                raise
+
+    async def main() -> None:
+        master = Slow()
+        node = Node(master=master)
+        agent = asyncio.create_task(node.agent().run())
+        master.give(order("x"))
+        await soon(lambda: node.runner.runs and len(master.reports) == 1)
+        node.runner.runs[0].finish(EXIT_0)
+        await soon(lambda: master.hanging_up)
+        assert not master.gone
+        agent.cancel()
+        done, _ = await asyncio.wait({agent}, timeout=20)
+        assert done, "it goes on as if nothing had been said"
+
+    asyncio.run(main())
 
 
 @pytest.mark.fault("G2")

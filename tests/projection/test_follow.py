@@ -65,7 +65,7 @@ def until(reader: Reader, process: subprocess.Popen[bytes], position: int) -> No
     while min(positions(reader)) < position:
         assert process.poll() is None, "the process has ended"
         assert time.monotonic() < deadline, f"only at {positions(reader)} of {position}"
-        reader.wait("jobs", position, 0.01) if positions(reader)[0] else None
+        time.sleep(0.005)
 
 
 def check(place: Place, log: Log) -> None:
@@ -154,15 +154,12 @@ def test_outlives_lost_connections(place: Place, tmp_path: Path) -> None:
 
 def test_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
     place = Place(tmp_path, None)
-    reader = Reader({"jobs": jobs.PROJECTION}, place.data, None)
+    reader = Reader({p.name: p for p in PROJECTIONS}, place.data, None)
     with following(place, tmp_path) as process:
         story = wandered(3, 20)
         log = place.open(create=True)
         story.append_to(log)
-        until(reader, process, 0)
-        deadline = time.monotonic() + PATIENCE_S
-        while positions(reader)[0] < log.head().position:
-            assert time.monotonic() < deadline
+        until(reader, process, log.head().position)
         log.close()
     reader.close()
 

@@ -161,8 +161,11 @@ class Agent:
         finally:
             news.cancel()
             sync.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Unreachable, Rejected):
-                await sync
+            await asyncio.wait(
+                {sync}
+            )  # awaited itself, its end would pass for ours, and ours for it
+            if not sync.cancelled():
+                sync.exception()
 
     async def _back_off(self, error: Exception) -> None:
         self._retry_s = min(5.0, max(0.1, self._retry_s * 2))

@@ -78,13 +78,19 @@ class Reader:
     def wait(self, name: str, at_least: int, timeout: float) -> int:
         """The position of a projection, once it is `at_least` this or `timeout` seconds are over.
 
-        Raises `Unavailable`.
+        One that is being made, or whose database is starting again, is waited for as well. Raises
+        `Unavailable` if it still can't be asked then.
         """
         deadline = time.monotonic() + timeout
         while True:
-            found = self.checkpoint(name)
-            if found.position >= at_least or found.stopped_at or time.monotonic() >= deadline:
-                return found.position
+            late = time.monotonic() >= deadline
+            try:
+                found = self.checkpoint(name)
+                if found.position >= at_least or found.stopped_at or late:
+                    return found.position
+            except Unavailable:
+                if late or name not in self._projections:
+                    raise
             time.sleep(min(LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
 
     def ask(
