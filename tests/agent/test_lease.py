@@ -54,8 +54,9 @@ def test_when_the_lease_is_over_there_is_no_grace() -> None:
 
 def test_it_goes_when_told_while_it_gives_up_a_call() -> None:
     class Slow(FakeMaster):
-        """Takes a moment to hang up."""
+        """Takes its time to hang up."""
 
+        line = asyncio.Event()
         hanging_up, gone = False, False
 
         async def sync(self, request: SyncRequest) -> SyncReply:
@@ -63,7 +64,7 @@ def test_it_goes_when_told_while_it_gives_up_a_call() -> None:
                 return await super().sync(request)
             except asyncio.CancelledError:
                 self.hanging_up = True
-                await asyncio.sleep(0.05)
+                await self.line.wait()
                 self.gone = True
                 raise
 
@@ -77,6 +78,7 @@ def test_it_goes_when_told_while_it_gives_up_a_call() -> None:
         await soon(lambda: master.hanging_up)
         assert not master.gone
         agent.cancel()
+        asyncio.get_running_loop().call_later(0.05, master.line.set)
         done, _ = await asyncio.wait({agent}, timeout=20)
         assert done, "it goes on as if nothing had been said"
 

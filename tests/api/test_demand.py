@@ -78,6 +78,7 @@ def test_demand_over_time(world: Live) -> None:
 
 def test_demand_by_hour_and_whose(world: Live) -> None:
     world.clock.advance(3 * HOUR_S)
+    until(lambda: "DemandRefused" in world.since(0), "the minute of the refused one is over")
     operator = world.operator
     hours = operator.ok("GET", "/v1/demand?by=hour,pool")["rows"]
     still = [row for row in hours if row["pool"] == "still"]

@@ -169,7 +169,7 @@ def test_a_disk_that_is_mounted_read_only_and_back(small: Site, evidence: Eviden
 @pytest.mark.parametrize("part", ["output", "projections", "checkpoints"])
 def test_a_full_disk_beside_the_log(sqlite_site: Site, part: str, evidence: Evidence) -> None:
     small = sqlite_site
-    disk = small.small_disk(small.data / part, 1 * MIB)
+    disk = small.small_disk(small.data / part, 8 * MIB)  # each projection has a file
     master = begin(small)
     follow(small)
     node(small)

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import live
 from ledger.follow import rebuild, verify
 from ledger.projection.reader import Reader, Unavailable
 from ledger.store.log import Log
@@ -61,11 +62,12 @@ def positions(reader: Reader) -> list[int]:
 
 def until(reader: Reader, process: subprocess.Popen[bytes], position: int) -> None:
     """Wait until every projection has come so far; the process must live."""
-    deadline = time.monotonic() + PATIENCE_S
-    while min(positions(reader)) < position:
+
+    def reached() -> bool:
         assert process.poll() is None, "the process has ended"
-        assert time.monotonic() < deadline, f"only at {positions(reader)} of {position}"
-        time.sleep(0.005)
+        return min(positions(reader)) >= position
+
+    live.until(reached, f"all have come to {position}", PATIENCE_S)
 
 
 def check(place: Place, log: Log) -> None:

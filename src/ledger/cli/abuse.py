@@ -1,6 +1,5 @@
 """`abuse …`: who broke the rules of use, by what evidence, and what was said to it."""
 
-from dataclasses import dataclass, fields
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -10,7 +9,7 @@ from ledger.cli.common import NOWHERE, Note, OutputFormat, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import line
-from ledger.cli.words import BadWord, duration, shown_duration
+from ledger.cli.words import BadWord, shown_duration
 from ledger.events import AbuseRule
 from ledger.models import FindingOut, FindingsOut
 
@@ -18,45 +17,6 @@ abuse_app = App(name="abuse", help="Look at findings of abuse, and answer them."
 
 PAGE = 500
 Finding = Annotated[int, Parameter(help="A finding, by its number.")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class RulesOfUse:
-    """The options of `policy set` that are rules of use; a rule is switched off by a 0."""
-
-    abuse_submissions_per_min: Annotated[
-        int | None, Parameter(help="Submissions of one user in a minute, before he is noticed.")
-    ] = None
-    abuse_fail_percent: Annotated[
-        int | None, Parameter(help="Share of a user's attempts that fail at once, noticed: 80.")
-    ] = None
-    abuse_fail_jobs: Annotated[
-        int | None, Parameter(help="Attempts within an hour from which on the share counts.")
-    ] = None
-    abuse_fail_within: Annotated[
-        str, Parameter(help="Failed at once is failed in less time than this: 10.")
-    ] = ""
-    abuse_idle_node: Annotated[
-        str, Parameter(help="Node time held idle within 12 hours, before it is noticed: 4h.")
-    ] = ""
-    abuse_idle_percent: Annotated[
-        int | None, Parameter(help="An attempt is idle below this share of one processor: 5.")
-    ] = None
-
-    def given(self) -> dict[str, int]:
-        """The fields of the policy that are to be changed."""
-        told = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name if isinstance(value, int) else f"{name}_s": (
-                value if isinstance(value, int) else duration(value)
-            )
-            for name, value in told.items()
-            if value not in (None, "")
-        }
-
-
-NO_RULES = RulesOfUse()
 
 
 @abuse_app.command(name="list")

@@ -46,7 +46,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
             "abuse": ("abuse:abuse_app", "List who broke the rules of use, and answer."),
             "ask": ("ask:ask", "Ask a projection; alone: list what can be asked."),
-            "policy": ("admin:policy_app", "Show and change the policy."),
+            "policy": ("policy:policy_app", "Show and change the policy."),
             "token": ("admin:token_app", "Issue, list and revoke tokens."),
             "whoami": ("admin:whoami", "Say who you are to the service."),
             "completion": ("completion:completion", "Let the shell complete commands."),

@@ -183,9 +183,7 @@ class Reader:
             try:
                 mark = file.stat().st_ino
             except FileNotFoundError:
-                raise Unavailable(
-                    f"{projection.name} is not made yet: is `follow` running?"
-                ) from None
+                raise Unavailable(f"{projection.name} is not made yet") from None
         with self._lock:
             known = self._engines.get(key)
             if known is not None and known[0] == mark:
