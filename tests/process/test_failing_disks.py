@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pysqlite3
 import pytest
 
 from ledger.events import AttemptEnded, NodeStateChanged
+from places import fresh_database, running_server
 
-from .harness import Site, until
+from .harness import Site, Zygote, site, until
 from .injected import failing
 from .test_full_disks import MIB, begin
 from .troubled import Clients, held
@@ -21,6 +23,7 @@ WRITER = (
     "SELECT pid FROM pg_stat_activity WHERE query = 'COMMIT' "
     "AND application_name = 'jobledger' AND datname = current_database()"
 )
+WAL = "SELECT pg_walfile_name(pg_current_wal_insert_lsn())"
 
 
 @pytest.mark.fault("B5", "B3")
@@ -80,6 +83,44 @@ def test_a_postgres_whose_data_disk_is_full(postgres_site: Site, evidence: Evide
     assert site.verified()
     said = clients.check(site.events())
     evidence("full data disk under PostgreSQL", f"{said}; {healed:.1f} s to heal")
+
+
+@pytest.mark.fault("C9")
+def test_a_postgres_whose_wal_disk_is_full(zygote: Zygote, evidence: Evidence) -> None:
+    """The server can't do without its own log: it crashes, and comes back by itself."""
+    with running_server() as server, fresh_database(server) as url, site(zygote, url) as where:
+        master = begin(where)
+        clients = Clients(where, held)
+        try:
+            clients.some()
+            with psycopg.connect(url, autocommit=True) as other:
+                (writer,) = until(lambda: other.execute(WRITER).fetchone(), saying="a commit")
+                (file,) = other.execute(WAL).fetchone() or ("",)
+                wal, log = server.pgdata / "pg_wal" / file, where.folder / "strace"
+                with failing(writer, "pwrite64,pwritev", "ENOSPC", wal, log, which="1+"):
+                    until(lambda: not answers(other), saying="the server's end")
+            began = time.monotonic()
+            until(lambda: master.status is not None or clients.last_good > began, 30, "its word")
+            if ended := master.status is not None:
+                master = where.start("--wait")  # as `up` does
+            healed = clients.heals(began)
+            clients.some()
+        finally:
+            clients.end()
+        assert master.end() == 0
+        assert where.verified()
+        said = clients.check(where.events())
+    how = "the master ended and was started again" if ended else "the master went on"
+    evidence("full WAL disk under PostgreSQL", f"{said}; {how}; {healed:.1f} s to heal")
+
+
+def answers(connection: psycopg.Connection[Any]) -> bool:
+    """Does the server still hold this session?"""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.mark.fault("B14")
