@@ -48,10 +48,14 @@ def test_each_loss_begins_the_window_anew() -> None:
     assert there(story) == {1: ["n1", "n2", "n3"]}
 
 
-def test_nodes_without_a_place_stand_alone() -> None:
-    story = cluster(n1="", n2="")
-    story.silence("n1", "n2")
-    assert there(story) == {1: ["n1"], 2: ["n2"]}
+def test_the_pool_stands_for_the_place_of_nodes_that_have_none() -> None:
+    story = cluster(n1="", n2="", n3="", n4="r1", n5="")
+    story.ask(OPERATOR, Configure(node="n3", pool="other"))
+    story.silence("n1", "n2", "n3", "n4")
+    assert there(story) == {1: ["n1", "n2"], 2: ["n3"], 3: ["n4"]}
+    story.ask(OPERATOR, Configure(node="n1", pool="other"))
+    story.down("n5")
+    assert there(story)[1] == ["n1", "n2", "n5"], "where it stood then"
 
 
 def test_what_all_have_in_common_narrows_as_it_grows() -> None:

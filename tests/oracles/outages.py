@@ -26,8 +26,8 @@ from ledger.events import (
     Recorded,
 )
 
-Place = tuple[str, str, str]
-"""Rack, switch and power feed."""
+Place = tuple[str, str, str, str]
+"""Rack, switch, power feed, and the pool where none of these is known."""
 
 AGENTS_FOUND_NO_MASTER = ("lease_expired", "hold_dropped")
 
@@ -48,10 +48,15 @@ class Group:
     open: bool = True
 
     def shares(self, place: Place) -> bool:
-        """Is there a rack, a switch or a feed in which all of them are, and this one?"""
+        """Is there a rack, a switch, a feed or a pool in which all of them are, and this one?"""
         return any(
-            place[i] != "" and all(other[i] == place[i] for other in self.places) for i in range(3)
+            place[i] != "" and all(other[i] == place[i] for other in self.places) for i in range(4)
         )
+
+
+def place_of(e: NodeEnrolled | NodeConfigured) -> Place:
+    """Where a node stands, as far as anybody said."""
+    return e.rack, e.switch, e.power, "" if e.rack or e.switch or e.power else e.pool
 
 
 class Outages:
@@ -82,10 +87,10 @@ class Outages:
                 self._window_us = e.outage_window_s * 1_000_000
             case NodeEnrolled() as e:
                 self._back(r.at, e.node)
-                self._places[e.node] = (e.rack, e.switch, e.power)
+                self._places[e.node] = place_of(e)
                 self._last.pop(e.node, None)
             case NodeConfigured() as e:
-                self._places[e.node] = (e.rack, e.switch, e.power)
+                self._places[e.node] = place_of(e)
             case NodeRetired() as e:
                 self._back(r.at, e.node)
                 del self._places[e.node]

@@ -5,7 +5,8 @@ without either; one that is down is not lost once more. A lost node stays in the
 took it last; an outage that was opened by hand, or planned, and is on, takes the nodes it names; an
 open outage of nodes takes it if the latest loss lies no longer than the window back and all of its
 nodes share with it their rack, their switch or their power feed (of several the oldest takes it);
-else it begins an outage of its own. An outage of nodes is over when all of them are back and the
+where none of the three is known of a node, its pool stands for them; else it begins an outage of
+its own. An outage of nodes is over when all of them are back and the
 window is over. Whoever looks first closes it: the clock, or the next loss. Time in which no master
 reigned does not count: nobody could have noticed a loss.
 """
@@ -55,6 +56,7 @@ class _Growing:
     rack: str
     switch: str
     power: str
+    pool: str
     first: Loss | None = None
     new: list[Node] = field(default_factory=list)
 
@@ -64,6 +66,7 @@ class _Growing:
             (self.rack != "" and self.rack == node.rack)
             or (self.switch != "" and self.switch == node.switch)
             or (self.power != "" and self.power == node.power)
+            or (self.pool != "" and self.pool == _instead(node))
         )
 
     def take(self, node: Node) -> None:
@@ -104,7 +107,7 @@ def take(c: Cluster, at: int, losses: Iterable[Loss]) -> Taken:
     over = {o.n: o for o in ended(c, at)}
     window_us = c.policy.outage_window_s * 1_000_000
     there = [
-        _Growing(o.n, o.rack, o.switch, o.power)
+        _Growing(o.n, o.rack, o.switch, o.power, o.pool)
         for o in c.outages.values()
         if o.kind == "nodes" and o.n not in over and quiet_us(c, o, at) <= window_us
     ]
@@ -119,13 +122,18 @@ def take(c: Cluster, at: int, losses: Iterable[Loss]) -> Taken:
             continue
         growing = next((g for g in there if g.takes(node)), None)
         if growing is None:
-            growing = _Growing(number, node.rack, node.switch, node.power, loss)
+            growing = _Growing(number, node.rack, node.switch, node.power, _instead(node), loss)
             there.append(growing)
             number += 1
         growing.take(node)
         of[node.name] = growing.n
     closed: list[Event] = [closing(o) for o in over.values()] if of else []
     return Taken(closed + [g.event(at) for g in there if g.new], of)
+
+
+def _instead(node: Node) -> str:
+    """The pool that stands for a node's rack, switch and power feed; empty if one is known."""
+    return "" if node.rack or node.switch or node.power else node.pool
 
 
 def _named(c: Cluster, node: Node, at: int, over: Iterable[int]) -> int:

@@ -151,6 +151,7 @@ def evolve_opened(c: Cluster, r: Recorded, e: OutageOpened) -> None:
         rack=e.rack,
         switch=e.switch,
         power=e.power,
+        pool=min(e.pools, default="") if not (e.rack or e.switch or e.power) else "",
         reason=e.reason,
     )
     c.outages[o.n] = o

@@ -32,8 +32,8 @@ WORDS: dict[str, str] = {
         "its leading node, when it has ended."
     ),
     "outage_window_s": (
-        "Nodes of one rack, switch or power feed that are lost within it of one another are one "
-        "outage."
+        "Nodes of one rack, switch or power feed (where none is known, of one pool) that are lost "
+        "within it of one another are one outage."
     ),
     "absence_s": "A master that was away for longer is an outage.",
     "notify": "1: people may be told of outages; 0: nobody is. This release sends no notices.",

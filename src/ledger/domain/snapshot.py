@@ -23,7 +23,7 @@ from ledger.domain.state import (
 from ledger.domain.watch import Watched
 from ledger.events import JobSpec
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 """Raised whenever the state's shape or meaning changes: older checkpoints are then ignored."""
 
 

@@ -238,12 +238,12 @@ class Outage:
     """One cause and all that it hits; no `nodes`: the whole service.
 
     `until` is the planned end, or the end once it is closed. `rack`, `switch`, `power`: what all of
-    its nodes have in common. `away`: those that are down by it now; `lost_at` is when one was lost
-    last, `absent_us` the cluster's then, `back_at` when the last one came back. `told` are users
-    and for what they have notices; `failed` the pools of whose failing the desks have one
-    (`SERVICE`: of all). `touched` is the position of the last event by which it may have hit
-    somebody who is not told, `touched_at` its time, `untold_at` that of the first such;
-    `told_as_of` the position by which all were told.
+    its nodes have in common; `pool` where none of these was known of the first. `away`: those that
+    are down by it now; `lost_at` is when one was lost last, `absent_us` the cluster's then,
+    `back_at` when the last one came back. `told` are users and for what they have notices; `failed`
+    the pools of whose failing the desks have one (`SERVICE`: of all). `touched` is the position of
+    the last event by which it may have hit somebody who is not told, `touched_at` its time,
+    `untold_at` that of the first such; `told_as_of` the position by which all were told.
     """
 
     n: int
@@ -256,6 +256,7 @@ class Outage:
     rack: str = ""
     switch: str = ""
     power: str = ""
+    pool: str = ""
     away: set[str] = field(default_factory=set)
     lost_at: int = 0
     absent_us: int = 0
