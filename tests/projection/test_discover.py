@@ -6,7 +6,11 @@ import pytest
 
 from ledger.projection.discover import discover
 
-GOOD = """
+GOOD = """'''What is asked
+here?
+
+The rest is for those who read on.
+'''
 from ledger.projection import Projection
 PROJECTION = Projection("good", version=1, tables=())
 """
@@ -35,6 +39,7 @@ def test_a_broken_one_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "no_projection.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     found = discover("jobledger.test")
+    assert [one.question for one in found.projections.values()] == ["What is asked here?"]
     assert list(found.projections) == ["good"]
     assert sorted(found.broken) == ["absent", "empty", "other", "raises"]
     assert "ZeroDivisionError" in found.broken["raises"]

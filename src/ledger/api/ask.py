@@ -16,7 +16,6 @@ from ledger.projection.asking import (
     BadQuestion,
     Parameter,
     Question,
-    about,
     asked,
     question,
     questions,
@@ -119,7 +118,7 @@ def _told(projection: Projection) -> AskableOut:
     return AskableOut(
         projection=projection.name,
         version=projection.version,
-        question=about(projection),
+        question=projection.question,
         asked_by=projection.asked_by,
         queries=[
             QueryOut(

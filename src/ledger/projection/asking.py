@@ -51,15 +51,6 @@ class Question(NamedTuple):
         return any(parameter.name == "user" for parameter in self.parameters)
 
 
-def about(projection: Projection) -> str:
-    """The question that a projection answers: its module's docstring, to the first empty line."""
-    functions = (*projection.queries.values(), *(table.evolve for table in projection.tables))
-    for function in functions:
-        if (module := inspect.getmodule(function)) is not None and (text := inspect.getdoc(module)):
-            return " ".join(text.partition("\n\n")[0].split())
-    return ""
-
-
 def questions(projection: Projection) -> list[Question]:
     """All that a projection can be asked, in its own order."""
     return [_question(projection, name) for name in projection.queries]

@@ -31,6 +31,7 @@ def discover(group: str = GROUP) -> Found:
         elif projection.name in found.projections:
             found.broken[entry.name] = f"{entry.value}: there are two projections of that name"
         else:
-            projection.question = (inspect.getdoc(module) or "").partition("\n")[0]
+            said = (inspect.getdoc(module) or "").partition("\n\n")[0]
+            projection.question = " ".join(said.split())
             found.projections[projection.name] = projection
     return found

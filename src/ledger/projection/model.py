@@ -173,7 +173,7 @@ class Table(Generic[R]):
 class Projection:
     """A name, a version, and tables. A module that is one names it `PROJECTION`.
 
-    `question` is the first line of its module, once it was found there.
+    `question` is its module's docstring up to the first empty line, once it was found there.
     `queries` are the functions that answer its question: `query(connection, **parameters)`;
     `asked_by` says who may put them by their own route. `by_job` are those that take a `job` and
     read only rows that events of this job make, or its submission: what they gave in the past is
