@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 import schemathesis
 
-from ledger.models import abuse, answered, demanded, outages, projections, questions, standing
+from ledger.models import (
+    abuse,
+    answered,
+    demanded,
+    outages,
+    policies,
+    projections,
+    questions,
+    standing,
+)
 from live import Live
 
 from .test_permissions import ROUTES, abused
@@ -104,6 +113,7 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/nodes": answered.NodesOut,
         "/v1/nodes/n1": answered.NodeOut,
         "/v1/policy": answered.PolicyOut,
+        "/v1/policy/history": policies.PolicyHistoryOut,
         "/v1/tokens": answered.TokensOut,
         "/v1/impact": answered.ImpactOut,
         "/v1/usage?by=day,user": answered.UsageOut,

@@ -133,7 +133,7 @@ def test_before_anything_nothing_was(world: Live) -> None:
         ("/v1/jobs/1/why?at_position=1", "present_only"),
         ("/v1/jobs/1/wait?at=2026-01-01T00:00:00Z", "present_only"),
         ("/v1/jobs/1/output?at_position=1", "present_only"),
-        ("/v1/policy?at_position=1", "present_only"),
+        ("/v1/policy/history?at_position=999999999", "not_yet"),
     ],
 )
 def test_what_can_not_be_asked_says_so(world: Live, path: str, code: str) -> None:

@@ -61,6 +61,7 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/v1/log/head"): Asked("log.head"),
     ("GET", "/v1/events"): Asked("log.read"),
     ("GET", "/v1/policy"): Asked("policy.see"),
+    ("GET", "/v1/policy/history"): Asked("policy.see"),
     ("PATCH", "/v1/policy"): Asked("policy.set", body={"kill_grace_s": 11}),
     ("POST", "/v1/tokens"): Asked(
         "token.issue", "alice", {"owner": "alice", "ttl_s": 60}, answers=frozenset({201})

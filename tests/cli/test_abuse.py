@@ -187,8 +187,71 @@ def test_the_policy_says_what_it_means(service: Service, call: Call) -> None:
     told = {line.split()[0]: line.split()[1:] for line in call("policy", "show").out.splitlines()}
     assert told["abuse_idle_percent"] == ["5", "%", "What", "idle", "means."]
     assert told["abuse_idle_node"] == ["4:00:00"]
-    assert told["output_head_bytes"] == ["1,048,576"]
+    assert told["output_head_bytes"] == ["1,048,576", "B"]
     assert "meanings" not in told
+
+
+HISTORY = [
+    {
+        "policy": 3,
+        "position": 1204,
+        "set_at": "2026-11-20T10:00:00Z",
+        "set_by": "root",
+        "machine": "login1",
+        "changed": [
+            {"field": "job_lease_s", "was": 300, "now": 30},
+            {"field": "output_head_bytes", "was": 1 << 20, "now": 4096},
+            {"field": "abuse_idle_percent", "was": 5, "now": 20},
+        ],
+    },
+    {
+        "policy": 2,
+        "position": 9,
+        "set_at": "2026-11-19T10:00:00Z",
+        "set_by": "olga",
+        "machine": "",
+        "changed": [],
+    },
+]
+
+
+def test_what_each_policy_changed_is_told_with_units(service: Service, call: Call) -> None:
+    service.say("GET", "/v1/policy/history", {"policies": HISTORY, "next": None, "position": 1300})
+    told = [line.split() for line in call("policy", "history").out.splitlines()]
+    assert told == [
+        ["POLICY", "SET", "BY", "POSITION", "WHAT", "WAS", "NOW"],
+        ["3", "2026-11-20", "10:00:00", "root", "1204", "job_lease", "5:00", "0:30"],
+        [
+            "3",
+            "2026-11-20",
+            "10:00:00",
+            "root",
+            "1204",
+            *["output_head_bytes", "1,048,576", "B", "4,096", "B"],
+        ],
+        ["3", "2026-11-20", "10:00:00", "root", "1204", "abuse_idle_percent", "5", "%", "20", "%"],
+        ["2", "2026-11-19", "10:00:00", "olga", "9", "nothing"],
+        ["As", "of", "position", "1300."],
+    ]
+    rows = list(csv.DictReader(io.StringIO(call("policy", "history", "-o", "csv").out)))
+    assert [(row["policy"], row["field"], row["was"], row["now"]) for row in rows] == [
+        ("3", "job_lease_s", "300", "30"),
+        ("3", "output_head_bytes", "1048576", "4096"),
+        ("3", "abuse_idle_percent", "5", "20"),
+        ("2", "", "", ""),
+    ]
+    assert json.loads(call("policy", "history", "-o", "json").out)["policies"] == HISTORY
+    assert call("policy", "history", "-o", "name").out == "3\n2\n"
+    service.say("GET", "/v1/policy/history", {"policies": [], "next": None, "position": 1300})
+    nothing = call("policy", "history")
+    assert nothing.out == "As of position 1300.\n"
+    assert nothing.err.startswith("No policy was ever set")
+
+
+def test_a_policy_of_the_past_is_asked_for(service: Service, call: Call) -> None:
+    service.say("GET", "/v1/policy", POLICY)
+    assert call("policy", "show", "--at-position", "7").status == 0
+    assert dict(service.requests[-1].url.params) == {"at_position": "7"}
 
 
 def test_rules_of_use_are_set_with_their_units(service: Service, call: Call) -> None:

@@ -7,7 +7,16 @@ import pytest
 from ledger.projection.discover import discover
 from ledger.testing.projections import ProjectionTests
 from ledger.testing.stories import START
-from ledger_projections import abuse, demand, jobs, occupancy, outage_impact, outages, usage
+from ledger_projections import (
+    abuse,
+    demand,
+    jobs,
+    occupancy,
+    outage_impact,
+    outages,
+    policies,
+    usage,
+)
 from ledger_projections.usage import SLOT_US
 from places import Place
 
@@ -90,6 +99,12 @@ class TestAbuse(Ours):
         "findings": [{"user": "bob", "limit": 1}, {"unanswered": True, "cursor": "2"}],
         "show_finding": [{"finding": number} for number in (1, 2, 999)],
     }
+
+
+@pytest.mark.fault("H8", "H12")
+class TestPolicies(Ours):
+    projection = policies.PROJECTION
+    questions: ClassVar[Any] = {"history": [{"limit": 1}, {"cursor": "2"}]}
 
 
 def test_none_is_left_out() -> None:

@@ -1,18 +1,18 @@
 """Routes about the service itself: is it up, who am I, tokens, the policy, metrics."""
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from ledger.api import history, past, show
 from ledger.api import metrics as metrics_of
-from ledger.api import past, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
 from ledger.api.standing import backups
-from ledger.api.waiting import LOOKS_BACK
+from ledger.api.waiting import FRESH, LOOKS_BACK
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
 from ledger.domain.errors import Forbidden, Malformed
 from ledger.domain.permissions import may
@@ -21,8 +21,11 @@ from ledger.domain.service import POLICY_FIELDS
 from ledger.domain.state import Cluster
 from ledger.master.identity import RESERVED, make_token
 from ledger.models import (
+    ChangedOut,
     DoneOut,
     HeadOut,
+    PolicyChangeOut,
+    PolicyHistoryOut,
     PolicyIn,
     PolicyOut,
     ReadyOut,
@@ -130,10 +133,43 @@ async def openapi(who: Who, request: Request) -> Response:
     return Response(msgspec.json.encode(document), media_type="application/json")
 
 
-@router.get("/v1/policy")
+@router.get("/v1/policy", dependencies=LOOKS_BACK)
 async def policy(who: Who) -> PolicyOut:
-    """The policy in force."""
+    """The policy in force, now or as of a time or position."""
     who.demand("policy.see")
+    if await past.then(who) is not None:
+        number, values = await history.ask(who, "policies", "in_force")
+        return PolicyOut(policy=number, **values, meanings=WORDS)
+    return await _in_force(who)
+
+
+@router.get("/v1/policy/history", dependencies=FRESH)
+async def policy_history(
+    who: Who,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    cursor: Annotated[str, Query(pattern="^[0-9]{0,15}$")] = "",
+) -> PolicyHistoryOut:
+    """Every policy there was, the latest first: who set it, when, and what that changed."""
+    who.demand("policy.see")
+    found, following = await history.ask(who, "policies", "history", limit=limit, cursor=cursor)
+    return PolicyHistoryOut(
+        policies=[
+            PolicyChangeOut(
+                policy=one.policy,
+                position=one.position,
+                set_at=show.at(one.set_at),
+                set_by=one.set_by,
+                machine=one.machine,
+                changed=[ChangedOut(field=c.field, was=c.was, now=c.now) for c in one.changed],
+            )
+            for one in found
+        ],
+        next=following,
+        position=who.request.state.ledger_position,
+    )
+
+
+async def _in_force(who: Caller) -> PolicyOut:
     cluster: Cluster = await who.running.master.settled()
     values: dict[str, Any] = {name: getattr(cluster.policy, name) for name in POLICY_FIELDS}
     return PolicyOut(policy=cluster.policy.number, **values, meanings=WORDS)
@@ -144,7 +180,7 @@ async def set_policy(who: Who, body: PolicyIn) -> PolicyOut:
     """Change fields of the policy; the others stay."""
     command = SetPolicy(**body.model_dump())
     await who.running.master.ask_one(who.subject, command, via=who.via, request=who.id)
-    return await policy(who)
+    return await _in_force(who)
 
 
 @router.post("/v1/tokens", status_code=201)

@@ -1,16 +1,21 @@
 """`policy …`: the rules that the site has set, what each means, and how they are changed."""
 
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from pydantic import BaseModel
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, OutputFormat, Service
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Service
+from ledger.cli.exits import say
+from ledger.cli.shown import Column, when
 from ledger.cli.words import BadWord, duration, shown_duration
-from ledger.models import PolicyIn, PolicyOut
+from ledger.models import PolicyChangeOut, PolicyHistoryOut, PolicyIn, PolicyOut
 
 policy_app = App(name="policy", help="Show and change the policy.")
+PAGE = 500
 
 Count = int | None
 """A number; None leaves the policy's as it is."""
@@ -100,10 +105,42 @@ UNCHANGED = RulesOfJobs(), RulesOfUse(), RulesOfOutages()
 
 
 @policy_app.command
-def show(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
+def show(*, form: OutputFormat = "table", past: AsOf = PRESENT, at: Service = NOWHERE) -> int:
     """Show the policy in force, and what each part of it means: the site's rules of use."""
     with at.client() as client:
-        _show_policy(client.policy(), form)
+        _show_policy(past.of(client).policy(), form)
+    return exits.OK
+
+
+@policy_app.command
+def history(
+    *,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"], help="At most so many; 0: all.")] = 100,
+    form: OutputFormat = "table",
+    past: AsOf = PRESENT,
+    at: Service = NOWHERE,
+) -> int:
+    """List the policies there were, the latest first: who set each, when, and what it changed."""
+    found: list[PolicyChangeOut] = []
+    with at.client() as client:
+        then = past.of(client)
+        page = then.policy_history(limit=min(limit, PAGE) if limit else PAGE)
+        found += page.policies
+        while page.next is not None and (not limit or len(found) < limit):
+            page = then.policy_history(limit=PAGE, cursor=page.next)
+            found += page.policies
+    kept = found[:limit] if limit else found
+    if form in ("json", "name"):
+        tree = PolicyHistoryOut(policies=kept, next=page.next, position=page.position)
+        shown.write(kept, [], form, name=lambda one: str(one.policy), tree=tree)
+        return exits.OK
+    rows = [row for one in kept for row in _changes(one)]
+    empty = "No policy was ever set: what holds is what `jobledger policy show` says."
+    shown.write(rows, CHANGES, form, name=lambda row: str(row.policy), empty=empty)
+    if page.next is not None or len(found) > len(kept):
+        say(f"There are more than {limit}; --limit 0 shows all.")
+    if form in ("table", "wide"):
+        shown.data(f"As of position {page.position}.")
     return exits.OK
 
 
@@ -125,14 +162,52 @@ def set_(
     return exits.OK
 
 
+class ChangeRow(BaseModel):
+    """A field that a policy changed; for a policy that changed none, one row with no field."""
+
+    policy: int
+    position: int
+    set_at: datetime
+    set_by: str
+    machine: str
+    field: str = ""
+    was: int | None = None
+    now: int | None = None
+
+
+def _changes(one: PolicyChangeOut) -> list[ChangeRow]:
+    told = one.model_dump(exclude={"changed"})
+    return [ChangeRow(**told, **c.model_dump()) for c in one.changed] or [ChangeRow(**told)]
+
+
+def _value(field: str, value: int | None) -> str:
+    """A field of the policy with its unit."""
+    if value is None:
+        return ""
+    if field.endswith("_s"):
+        return shown_duration(value)
+    unit = next((unit for end, unit in UNITS.items() if field.endswith(end)), "")
+    return f"{value:,}{unit}"
+
+
+UNITS = {"_bytes": " B", "_percent": " %"}
+CHANGES: list[Column[ChangeRow]] = [
+    Column("POLICY", lambda r: str(r.policy), right=True),
+    Column("SET", lambda r: when(r.set_at)),
+    Column("BY", lambda r: r.set_by),
+    Column("FROM", lambda r: r.machine, wide=True),
+    Column("POSITION", lambda r: str(r.position), right=True),
+    Column("WHAT", lambda r: r.field.removesuffix("_s") or "nothing"),
+    Column("WAS", lambda r: _value(r.field, r.was), right=True),
+    Column("NOW", lambda r: _value(r.field, r.now), right=True),
+]
+
+
 def _show_policy(policy: PolicyOut, form: OutputFormat) -> None:
     if shown.tree(policy, form, name=str(policy.policy)):
         return
     rows = []
     for field, value in policy.model_dump(exclude={"meanings"}).items():
-        text = f"{value:,}" if field.endswith("_bytes") else str(value)
-        is_time = field.endswith("_s")
-        text = shown_duration(value) if is_time else text
-        text += " %" if field.endswith("_percent") else ""
-        rows.append([field.removesuffix("_s"), text, policy.meanings.get(field, "")])
+        meaning = policy.meanings.get(field, "")
+        rows.append([field.removesuffix("_s"), _value(field, value), meaning])
     shown.table(["", "", ""], rows, wrap=True)

@@ -184,6 +184,10 @@ class Client(Answers):
         """The policy in force."""
         return self._get("/v1/policy", m.PolicyOut)
 
+    def policy_history(self, **filters: Any) -> m.PolicyHistoryOut:
+        """One page of the policies there were: limit, cursor."""
+        return self._get("/v1/policy/history", m.PolicyHistoryOut, filters)
+
     def set_policy(self, change: m.PolicyIn) -> m.PolicyOut:
         """Change the policy."""
         return self._model(self._ask("PATCH", "/v1/policy", body=change), m.PolicyOut)

@@ -72,6 +72,7 @@ from ledger.models.outages import (
     OutageOut,
     OutagesOut,
 )
+from ledger.models.policies import ChangedOut, PolicyChangeOut, PolicyHistoryOut
 from ledger.models.projections import (
     ListedOut,
     ProjectionDetailOut,
@@ -104,6 +105,7 @@ __all__ = [
     "CauseIn",
     "CauseOut",
     "ChangeIn",
+    "ChangedOut",
     "CloseIn",
     "ConfigureIn",
     "DemandOut",
@@ -145,6 +147,8 @@ __all__ = [
     "OutagesOut",
     "ParameterOut",
     "Path",
+    "PolicyChangeOut",
+    "PolicyHistoryOut",
     "PolicyIn",
     "PolicyOut",
     "Problem",
