@@ -5,9 +5,12 @@ import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC
+from itertools import product
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
@@ -19,17 +22,19 @@ from ledger.importing.tally import Tally
 from ledger.importing.trace import read, remarks
 from ledger.projection.discover import discover
 from ledger.testing.evidence import Evidence
-from places import Place
+from places import Place, fresh_database
 
 HISTORIES = {
     "KTH-SP2": "swf/KTH-SP2-1996-2.1-cln.swf.gz",
     "MetaCentrum": "swf/MetaCentrum-wagap-2013.alea.swf.gz",
     "phillips": "slurm/xdmod_phillips.sacct.log.gz",
 }
-RUNS = [("0", (1,)), ("1", (7,)), ("4242", (1000,))]
-"""A hash seed, and the sizes of batches that are tried under it."""
-
+SEEDS = ("0", "1", "4242")
+SIZES = (1, 7, 1000)
+AT_A_TIME = 2
 A_FEW = 15
+STEPS = 10_000
+"""Where there are more, many share a transaction: millions of those take hours."""
 
 
 def jobs_of(file: Path) -> Sequence[Past]:
@@ -40,42 +45,74 @@ def jobs_of(file: Path) -> Sequence[Past]:
     return sacct.read(lines, layout(lines[0]), UTC, Tally())
 
 
-def told(data: Path, url: str | None, folder: Path, seed: str, sizes: tuple[int, ...]) -> list[str]:
-    """What a process with this hash seed says of each projection."""
+def told(where: Place, run: tuple[str, Sequence[int], Sequence[Path]]) -> list[list[str]]:
+    """What a process with a hash seed says of each history and projection: both, how its rows came
+    about in batches of these sizes, and their digest."""
+    seed, sizes, ledgers = run
     program = Path(__file__).with_name("kept_pasts.py")
+    wanted = ",".join(map(str, sizes))
     done = subprocess.run(
-        [sys.executable, program, data, url or "", folder, *map(str, sizes)],
+        [sys.executable, program, where.data, where.url or "", str(STEPS), wanted, *ledgers],
         env={**os.environ, "PYTHONHASHSEED": seed},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def places(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Place]]:
+    """A place for the tables under each hash seed."""
+    with ExitStack() as opened:
+        urls: list[str | None] = [None] * len(SEEDS)
+        if database == "postgres":
+            server = request.getfixturevalue("pg_server")
+            urls = [opened.enter_context(fresh_database(server)) for _ in SEEDS]
+        yield [Place(tmp_path / seed, url) for seed, url in zip(SEEDS, urls, strict=True)]
 
 
 @pytest.mark.fault("H8", "H12")
-@pytest.mark.parametrize("history", HISTORIES)
 def test_live_is_rebuilt_is_folded(
-    history: str, place: Place, shared: Path, tmp_path: Path, full: bool, evidence: Evidence
+    places: list[Place],
+    database: str,
+    shared: Path,
+    tmp_path: Path,
+    full: bool,
+    evidence: Evidence,
 ) -> None:
-    jobs = jobs_of(shared / HISTORIES[history])[: None if full else A_FEW]
-    ledger = Place(tmp_path / "ledger", None)
-    with closing(ledger.open(create=True)) as log:
-        events = write(log, jobs).position
-    assert ledger.data is not None
-    found: dict[str, set[str]] = {}
-    ways = 0
-    for seed, sizes in RUNS:
-        for line in told(ledger.data, place.url, tmp_path / seed, seed, sizes):
-            name, _, digest = line.split()
-            found.setdefault(name, set()).add(digest)
-            ways += 1
-    assert set(found) == set(discover().projections)
-    assert {name: len(digests) for name, digests in found.items()} == dict.fromkeys(found, 1)
-    database = "PostgreSQL" if place.url else "SQLite"
-    evidence(
-        f"projections of {history}, {database}",
-        f"{len(found)} projections, {len(jobs)} jobs, {events} positions: live in batches of 1, 7 "
-        f"and 1000, rebuilt, and folded, under 3 hash seeds: {ways} dumps, 0 bytes differ",
+    told_of: dict[str, str] = {}
+    for history, file in HISTORIES.items():
+        jobs = jobs_of(shared / file)[: None if full else A_FEW]
+        with closing(Place(tmp_path / history, None).open(create=True)) as log:
+            head = write(log, jobs)
+        told_of[history] = f"{len(jobs)} jobs, {head.position} positions, {head.commit} commits"
+    ledgers = [tmp_path / history for history in HISTORIES]
+    runs = [(seed, SIZES, ledgers) for seed in SEEDS]
+    if not full:  # one of each for one another
+        runs = [(seed, SIZES[n : n + 1], ledgers[n : n + 1]) for n, seed in enumerate(SEEDS)]
+    with ThreadPool(AT_A_TIME) as pool:
+        asked = [pool.apply_async(told, each) for each in zip(places, runs, strict=True)]
+        every = [line for one in asked for line in one.get()]
+    names = set(discover().projections)
+    assert Counter((history, name, how) for history, name, how, _ in every) == Counter(
+        (ledger.name, name, how)
+        for _, sizes, some in runs
+        for ledger, name in product(some, names)
+        for how in ("folded", "rebuilt", *(f"live:{size}" for size in sizes))
     )
+    found: dict[tuple[str, str], set[str]] = {}
+    for history, name, _, digest in every:
+        found.setdefault((history, name), set()).add(digest)
+    assert {one: len(digests) for one, digests in found.items()} == dict.fromkeys(found, 1)
+    label = "PostgreSQL" if database == "postgres" else "SQLite"
+    for history, size in told_of.items():
+        dumps = [how for one, _, how, _ in every if one == history]
+        batches = ", ".join(f"{size:,}" for size in SIZES if f"live:{size}" in dumps)
+        evidence(
+            f"projections of {history}, {label}",
+            f"{len(names)} projections, {size}: live in batches of {batches}, rebuilt, and folded, "
+            f"each under {dumps.count('folded') // len(names)} hash seeds: {len(dumps)} dumps, "
+            f"0 bytes differ; more than {STEPS:,} steps were written many to a transaction",
+        )
