@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ledger.commands import SYSTEM, Contact, Drain, GiveUp, Subject
+from ledger.commands import SYSTEM, Contact, Down, Drain, GiveUp, Subject
 from ledger.domain.attempt import give_up_at
 from ledger.domain.errors import StaleSync
 from ledger.domain.orders import wanted
+from ledger.domain.state import MOST_REASONS
 from ledger.events import AttemptEnded, AttemptPlaced, Event, NodeStateChanged
-from ledger.testing.stories import OPERATOR, Story
+from ledger.testing.stories import OPERATOR, START, Story
 
 
 def cluster(*nodes: str) -> Story:
@@ -120,6 +121,70 @@ def test_why_a_node_is_drained_is_still_known_after_its_silence() -> None:
     story.contact("n1")
     assert story.cluster.nodes["n1"].reason == "new disk"
     assert story.cluster.nodes["n1"].state == "drained"
+
+
+def drained(story: Story, *reasons: str) -> None:
+    """The operator drains n1, a second apart, for each of these reasons."""
+    for reason in reasons:
+        story.tick(1)
+        story.ask(OPERATOR, Drain(node="n1", reason=reason))
+
+
+def test_the_first_reason_to_drain_stays_and_later_ones_follow() -> None:
+    story = cluster("n1")
+    drained(story, "new disk", "fan is loud")
+    node = story.cluster.nodes["n1"]
+    assert [(s.reason, s.by, s.at) for s in node.said] == [
+        ("new disk", "root", START + 1_000_000),
+        ("fan is loud", "root", START + 2_000_000),
+    ]
+    assert (node.reason, node.cause, node.since) == ("new disk", "operator", START + 1_000_000)
+    last = happened(story, NodeStateChanged)[-1]
+    assert (getattr(last, "was", ""), getattr(last, "to", "")) == ("drained", "drained")
+
+
+def test_a_reason_that_is_known_is_no_event() -> None:
+    story = cluster("n1")
+    drained(story, "new disk", "fan is loud")
+    before = len(story.events)
+    drained(story, "new disk", "fan is loud", "")
+    assert len(story.events) == before
+
+
+def test_reasons_outlive_silence_and_end_by_resuming() -> None:
+    story = cluster("n1")
+    drained(story, "new disk")
+    story.silence("n1")
+    drained(story, "fan is loud")
+    node = story.cluster.nodes["n1"]
+    assert (node.state, node.cause) == ("down", "silent"), "a reason to drain is no news of it"
+    assert node.silent_since == START + 1_000_000
+    story.contact("n1")
+    assert [s.reason for s in node.said] == ["new disk", "fan is loud"]
+    story.resume("n1")
+    assert node.said == ()
+    drained(story, "again")
+    assert [s.reason for s in node.said] == ["again"]
+
+
+def test_whoever_declares_a_drained_node_dead_adds_his_reason() -> None:
+    story = cluster("n1")
+    drained(story, "new disk")
+    story.ask(OPERATOR, Down(node="n1", reason="burnt"))
+    story.contact("n1")
+    node = story.cluster.nodes["n1"]
+    assert [(s.cause, s.reason) for s in node.said] == [
+        ("operator", "new disk"),
+        ("declared_dead", "burnt"),
+    ]
+
+
+def test_of_many_reasons_the_first_and_the_last_ones_are_remembered() -> None:
+    story = cluster("n1")
+    reasons = [f"reason {n}" for n in range(MOST_REASONS + 5)]
+    drained(story, *reasons)
+    said = [s.reason for s in story.cluster.nodes["n1"].said]
+    assert said == [reasons[0], *reasons[-(MOST_REASONS - 1) :]]
 
 
 def test_a_node_that_cant_record_gets_no_job_keeps_what_it_has_and_comes_back() -> None:

@@ -11,6 +11,7 @@ from ledger_projections import (
     abuse,
     demand,
     jobs,
+    node_history,
     occupancy,
     outage_impact,
     outages,
@@ -21,6 +22,7 @@ from ledger_projections.usage import SLOT_US
 from places import Place
 
 SLOT = START // SLOT_US
+WINDOW = {"since": START + 3_000_000_000, "until": START + 9_000_000_000, "limit": 3}
 EDGES = [n * SLOT_US for n in (0, SLOT, SLOT + 1, SLOT + 9, SLOT + 900)]
 
 
@@ -105,6 +107,18 @@ class TestAbuse(Ours):
 class TestPolicies(Ours):
     projection = policies.PROJECTION
     questions: ClassVar[Any] = {"history": [{"limit": 1}, {"cursor": "2"}]}
+
+
+@pytest.mark.fault("H8", "H12")
+class TestNodeHistory(Ours):
+    projection = node_history.PROJECTION
+    questions: ClassVar[Any] = {
+        name: [{"node": node, **more} for node in ("n1", "n2") for more in ({}, WINDOW)]
+        for name in ("periods", "machines", "stays")
+    } | {
+        "state_at": [{"node": "n1", "moment": START + n * 3_000_000_000} for n in (0, 1, 4)],
+        "failures": [{}, WINDOW],
+    }
 
 
 def test_none_is_left_out() -> None:

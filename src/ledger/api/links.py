@@ -18,6 +18,7 @@ OF_JOB = (
     "change",
 )
 OF_NODE = ("show_node", "configure", "drain", "resume", "down", "retire")
+PAST_OF_NODE = ("node_history", "node_jobs")
 AGENTS = ("sync",)
 OF_TOKEN = ("revoke",)
 OF_OUTAGE = ("show_outage", "affected", "find_cause", "close_outage")
@@ -29,7 +30,7 @@ AFTER: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "submit": ({"job": "first_job"}, OF_JOB),
     "list_jobs": ({"job": "jobs/0/job"}, OF_JOB),
     **dict.fromkeys(OF_JOB[5:], ({"job": "job"}, ("show_job", "cancel"))),
-    "list_nodes": ({"node": "nodes/0/node"}, (*OF_NODE, *AGENTS)),
+    "list_nodes": ({"node": "nodes/0/node"}, (*OF_NODE, *PAST_OF_NODE, *AGENTS)),
     "enrol": ({"node": "node"}, ("show_node", "drain", "retire", *AGENTS)),
     **dict.fromkeys(OF_NODE[1:], ({"node": "node"}, ("show_node",))),
     "issue": ({"token": "token"}, OF_TOKEN),

@@ -7,7 +7,7 @@ from ledger.domain.explain import Heads
 from ledger.domain.permissions import may
 from ledger.domain.state import Cluster, Job, Node
 from ledger.master.texts import Words
-from ledger.models import AttemptOut, DependencyIn, JobDetailOut, JobOut, NodeOut
+from ledger.models import AttemptOut, DependencyIn, JobDetailOut, JobOut, NodeOut, SaidOut
 
 
 def when(micros: int) -> datetime | None:
@@ -97,6 +97,7 @@ def node(n: Node) -> NodeOut:
         reason=n.reason,
         silent_since=when(n.silent_since),
         drain=n.drain,
+        said=[SaidOut(at=at(s.at), by=s.by, cause=s.cause, reason=s.reason) for s in n.said],
         serial=n.serial,
         rack=n.rack,
         switch=n.switch,

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 Reason = Annotated[str, Parameter(name=["--reason", "-m"], help="Why; it is shown beside it.")]
 node_app = App(name="node", help="Look at nodes and manage them.")
+node_app.command(
+    "ledger.cli.node_history:history",
+    name="history",
+    help="Say what happened on a node, what it had installed, and what ran there.",
+)
+node_app.command(
+    "ledger.cli.node_history:failures",
+    name="failures",
+    help="List the nodes where jobs failed that succeeded elsewhere later.",
+)
 
 
 def nodes(
@@ -44,6 +54,12 @@ def nodes(
     return exits.OK
 
 
+def _why(node: NodeOut) -> str:
+    """Why it is in its state; of a node that drains all that was said, the first reason first."""
+    reasons = [said.reason for said in node.said if said.reason]
+    return "; ".join(reasons) or node.reason or node.cause
+
+
 COLUMNS: list[Column[NodeOut]] = [
     Column("NODE", lambda n: n.node),
     Column("POOL", lambda n: n.pool),
@@ -51,7 +67,7 @@ COLUMNS: list[Column[NodeOut]] = [
     Column("JOBS", lambda n: ",".join(map(str, n.jobs))),
     Column("SINCE", lambda n: when(n.since)),
     Column("SILENT SINCE", lambda n: when(n.silent_since)),
-    Column("WHY", lambda n: n.reason or n.cause),
+    Column("WHY", _why),
     Column("CPUS", lambda n: str(n.cpus), wide=True, right=True),
     Column("MEMORY", lambda n: f"{n.memory_bytes / 2**30:.1f} GiB", wide=True, right=True),
     Column("FEATURES", lambda n: ",".join(n.features), wide=True),
@@ -71,7 +87,10 @@ def show(name: str, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -
     with at.client() as client:
         found = client.node(_name(name))
     if not shown.tree(found, form, name=found.node):
-        shown.pairs((c.title.lower(), c.text(found)) for c in COLUMNS)
+        facts = [(c.title.lower(), c.text(found)) for c in COLUMNS if c.title != "WHY"]
+        said = [f"{s.reason or s.cause} ({s.by}, {when(s.at)})" for s in found.said]
+        whys = [("why", text) for text in said or [_why(found)]]
+        shown.pairs([*facts[:3], *whys, *facts[3:]])
     return exits.OK
 
 

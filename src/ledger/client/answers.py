@@ -77,6 +77,19 @@ class Answers(ABC):
         path = f"/v1/outages/{number}/{action}"
         return self._model(self._ask("POST", path, body=body), m.OutageDoneOut)
 
+    def node_history(self, node: str, **filters: Any) -> m.NodeHistoryOut:
+        """A page of a node's states, and what it was: since, until (RFC 3339), limit, cursor."""
+        return self._get(f"/v1/nodes/{node}/history", m.NodeHistoryOut, filters)
+
+    def node_jobs(self, node: str, **filters: Any) -> m.StaysOut:
+        """A page of what ran on a node: since, until (RFC 3339), failed, limit, cursor."""
+        return self._get(f"/v1/nodes/{node}/jobs", m.StaysOut, filters)
+
+    def node_failures(self, **filters: Any) -> m.NodeFailuresOut:
+        """The nodes where jobs failed that succeeded elsewhere later: since, until (RFC 3339),
+        pool, limit."""
+        return self._get("/v1/node-failures", m.NodeFailuresOut, filters)
+
     def projections(self) -> m.ProjectionsOut:
         """All projections that are installed, and how far they are."""
         return self._get("/v1/projections", m.ProjectionsOut)

@@ -15,7 +15,7 @@ from ledger.commands import (
 from ledger.domain import losses
 from ledger.domain.errors import NodeBusy, NodeExists, UnknownNode
 from ledger.domain.permissions import demand
-from ledger.domain.state import FORMER_SPOOLS, Ask, Cluster, Node, Outcome
+from ledger.domain.state import FORMER_SPOOLS, MOST_REASONS, Ask, Cluster, Node, Outcome, Said
 from ledger.events import (
     AgentSeen,
     NodeChecked,
@@ -30,6 +30,9 @@ from ledger.events import (
     TokenIssued,
     TokenRevoked,
 )
+
+DRAINED = ("operator", "drained")
+"""Causes of which an operator says that a node is to take no jobs."""
 
 # ── decide ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,15 +106,14 @@ def decide_configure(c: Cluster, ask: Ask, cmd: Configure) -> Outcome:
 
 
 def decide_drain(c: Cluster, ask: Ask, cmd: Drain) -> Outcome:
-    """No new job; what runs there runs on."""
+    """No new job; what runs there runs on. Of a node that drains already, a further reason."""
     node = known(c, cmd)
     demand(ask.subject, "node.manage")
-    if node.drain:
+    if node.drain and cmd.reason in ("", *(said.reason for said in node.said)):
         return Outcome([])
     if node.health == "down":
         return Outcome([change(node, "down", "drained", cmd.reason)])
-    to: NodeState = "draining" if node.attempts else "drained"
-    return Outcome([change(node, to, "operator", cmd.reason)])
+    return Outcome([change(node, replace(node, drain=True).state, "operator", cmd.reason)])
 
 
 def decide_resume(c: Cluster, ask: Ask, cmd: Resume) -> Outcome:
@@ -253,11 +255,16 @@ def evolve_configured(c: Cluster, r: Recorded, e: NodeConfigured) -> None:
 
 
 def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
-    """The node is in another state; a drain outlives silence, and ends by resuming only.
+    """The node is in another state; a drain outlives silence, and ends by resuming only. What is
+    said of one that drains already is added to what was said first.
 
     A state that no rule of ours leads to (an imported log has them) takes no jobs: like a drain.
     """
     if (node := c.nodes.get(e.node)) is None:
+        return
+    drained = node.drain
+    if drained and e.was == e.to and e.cause in DRAINED:  # a further reason, nothing else
+        node.said = _also(node.said, r, e)
         return
     losses.node_changed(c, r, node, e)
     if e.to == "down":
@@ -272,6 +279,18 @@ def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
     if e.cause == "resumed":
         node.drain = False
     node.since, node.cause, node.reason = r.at, e.cause, e.reason
+    if not node.drain:
+        node.said = ()
+    elif not drained or e.cause == "declared_dead":
+        node.said = _also(node.said, r, e)
+
+
+def _also(said: tuple[Said, ...], r: Recorded, e: NodeStateChanged) -> tuple[Said, ...]:
+    """What was said, and this, unless it is known; the first is never forgotten."""
+    if any((known.cause, known.reason) == (e.cause, e.reason) for known in said):
+        return said
+    said = (*said, Said(r.at, r.envelope.by, e.cause, e.reason))
+    return said if len(said) <= MOST_REASONS else (said[0], *said[2:])
 
 
 def evolve_software(c: Cluster, r: Recorded, e: NodeSoftwareChanged) -> None:

@@ -41,6 +41,9 @@ SERVICE = "*"
 FORMER_SPOOLS = 8
 """Spools of earlier agents that are remembered for each node."""
 
+MOST_REASONS = 8
+"""Why a node takes no jobs: the first reason is remembered, and the last of all that follow."""
+
 END_STATES: tuple[JobState, ...] = (
     "completed",
     "failed",
@@ -152,10 +155,20 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     begin_at: int
 
 
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """Why a node is to take no jobs: who said so, when (µs), the cause and his own words."""
+
+    at: int
+    by: str
+    cause: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Node:
     """A machine. `health`: ok, checking (not yet reported empty) or down; `drain`: no new jobs.
 
+    `said` is why it drains, the first reason first: none while it does not.
     `former` are the spools of its earlier agents, latest last: what these say now is late.
     `absent_us` is the cluster's as it was when the node fell silent. `outage` is the one that its
     last loss belongs to, open or not.
@@ -180,6 +193,7 @@ class Node:
     former: tuple[str, ...] = ()
     health: str = "checking"
     drain: bool = False
+    said: tuple[Said, ...] = ()
     since: int = 0
     cause: str = "enrolled"
     reason: str = ""

@@ -58,6 +58,7 @@ class Struck(Part, frozen=True, kw_only=True):
 class NodeStateChanged(NodeEvent, frozen=True, kw_only=True):
     """A node's state changed. `silent_since` is its last answered contact when `cause` is silence.
 
+    Where `to` is as it `was`, something more was said of it, such as a further reason to drain.
     `struck` are the attempts on it at that moment: their owners are on record as affected.
     `outage` is the number of the outage it belongs to, 0 for none.
     """

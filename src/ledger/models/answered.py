@@ -150,8 +150,18 @@ class WhyOut(Answer):
     at: datetime
 
 
+class SaidOut(Answer):
+    """Why a node takes no jobs: who said so, when, the cause and his own words."""
+
+    at: datetime
+    by: str
+    cause: str
+    reason: str
+
+
 class NodeOut(Answer):
-    """A node; `silent_since` is its last contact if it is out of contact."""
+    """A node; `silent_since` is its last contact if it is out of contact. `said` is why it drains,
+    the first reason first."""
 
     node: str
     state: NodeState
@@ -163,6 +173,7 @@ class NodeOut(Answer):
     reason: str = ""
     silent_since: datetime | None = None
     drain: bool = False
+    said: list[SaidOut] = []
     serial: str = ""
     rack: str = ""
     switch: str = ""

@@ -1,0 +1,135 @@
+"""The history of a node is what a scan of every event gives."""
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ledger.commands import Drain
+from ledger.events import Blob
+from ledger.testing.stories import OPERATOR, START, Story, Wanderer
+from ledger_projections import node_history
+from oracles.nodes import drained_because, facts_at, runs, state_at, suspects
+from places import Place
+from projection.keeping import Told, ask, close, in_batches, kept
+
+NODES = ("n1", "n2", "n3", "n4", "nowhere")
+FOREVER = 2**62
+
+
+class Scripted(Story):
+    """A story whose jobs all have one script, so that one of a user's may succeed where another one
+    failed; and whose operator always says why."""
+
+    def submit(self, user: str, **spec: Any) -> int:  # type: ignore[override]
+        return super().submit(user, script=Blob(sha256="a" * 64, bytes=3), **spec)
+
+    def drain(self, node: str) -> None:
+        self.ask(OPERATOR, Drain(node=node, reason=f"reason {len(self.events)}"))
+
+
+def check(story: Story, follower: Any, rng: Random) -> int:
+    """Compare answers with the scan; how many attempts failed and succeeded elsewhere later."""
+    log, later = story.events, 0
+    for node in NODES:
+        times = {at + d for at in rng.choices([r.at for r in log], k=12) for d in (-1, 0, 1)}
+        states = ask(follower, node_history.periods, node=node, limit=10_000)[::-1]
+        facts = ask(follower, node_history.machines, node=node, limit=10_000)
+        for before, after in pairwise(states):
+            assert before.until == after.since, "no moment is left out, none counts twice"
+            assert before.state != after.state
+        assert [state.until for state in states[-1:]] in ([], [None])
+        for moment in sorted(times):
+            expected = state_at(log, node, moment)
+            assert ask(follower, node_history.state_at, node=node, moment=moment) == expected
+            now = [s for s in states if s.since <= moment < (s.until or FOREVER)]
+            word = "serving" if expected in ("idle", "allocated") else expected
+            assert [s.state for s in now] in ([], [word]), moment
+            if expected in ("draining", "drained"):
+                said = [c.reason for c in now[0].causes if c.at <= moment and c.cause in SAID]
+                assert said == drained_because(log, node, moment)
+            m = [m for m in facts if m.since <= moment < (m.until or FOREVER)]
+            assert [_facts(x) for x in m] == [tuple(facts_at(log, node, moment))] * len(m)
+            assert bool(m) == (expected is not None)
+        found = _runs(follower, node)
+        assert found == [tuple(run) for run in runs(log, node)]
+        later += sum(run[-1] is not None for run in found)
+    since, until = sorted(rng.choices([r.at for r in log], k=2))
+    for low, high in ((0, FOREVER), (since, until)):
+        rows = ask(follower, node_history.failures, since=low, until=high)
+        told = [(s.node, s.ended, s.failed, s.elsewhere, s.users) for s in rows]
+        assert told == suspects(log, NODES, low, high)
+    return later
+
+
+SAID = ("operator", "drained", "declared_dead")
+
+
+def _facts(m: Any) -> tuple[str, ...]:
+    return m.pool, m.serial, m.rack, m.image, m.kernel, m.packages_sha256, m.build
+
+
+def _runs(follower: Any, node: str) -> list[Any]:
+    """All attempts on a node, in pages of seven."""
+    found: list[Any] = []
+    cursor = ""
+    while True:
+        page, following = ask(follower, node_history.stays, node=node, limit=7, cursor=cursor)
+        found += [
+            (
+                *(stay.row.job, stay.row.attempt, stay.left_at, stay.row.failed),
+                (stay.elsewhere.job, stay.elsewhere.attempt) if stay.elsewhere else None,
+            )
+            for stay in page
+        ]
+        if following is None:
+            return sorted(found)
+        cursor = following
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False), st.integers(1, 120))
+def test_any_story(rng: Random, steps: int) -> None:
+    story = Wanderer(Scripted(), rng, nodes=3).walk(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        follower = kept(node_history.PROJECTION, Place(Path(folder), None), Told(story))
+        follower.catch_up()
+        check(story, follower, rng)
+        close(follower)
+
+
+def test_a_long_story(place: Place) -> None:
+    rng = Random(7)  # noqa: S311
+    story = Wanderer(Scripted(), rng).walk(300)
+    source = Told(story)
+    follower = kept(node_history.PROJECTION, place, source)
+    in_batches(follower, source, 100)
+    assert check(story, follower, rng) > 10
+    close(follower)
+
+
+def test_a_window_has_what_was_in_it(tmp_path: Path) -> None:
+    story = Scripted()
+    story.node("n1")
+    for _ in range(3):
+        story.place(story.submit("ann"), "n1")
+        story.tick(60)
+        story.end(story.cluster.next_job - 1, "failed", 1)
+        story.silence("n1")
+        story.contact("n1")
+    follower = kept(node_history.PROJECTION, Place(tmp_path, None), Told(story))
+    follower.catch_up()
+    window = {"since": START + 60_000_001, "until": START + 420_000_000}
+    states = ask(follower, node_history.periods, node="n1", **window)
+    assert [state.state for state in states] == ["serving", "down", "serving"]
+    page, _ = ask(follower, node_history.stays, node="n1", **window)
+    assert [stay.row.job for stay in page] == [2]
+    first, *rest = ask(follower, node_history.periods, node="n1", limit=2)
+    assert [first.state, *(s.state for s in rest)] == ["serving", "down"]
+    older = ask(follower, node_history.periods, node="n1", limit=2, before=rest[-1].position)
+    assert [s.until for s in older[:1]] == [rest[-1].since]
+    close(follower)
