@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ledger.testing.evidence import Evidence
+
 from .conftest import Call
 
 HEADER = "JobID|User|Account|Partition|Submit|Start|End|State|NNodes|NCPUS|NodeList|JobName"
@@ -107,7 +109,9 @@ def test_as_people_read_it(past: list[str], call: Call) -> None:
     ]
 
 
-def test_slurms_recorded_outage_hits_two_jobs(shared: Path, tmp_path: Path, call: Call) -> None:
+def test_slurms_recorded_outage_hits_two_jobs(
+    shared: Path, tmp_path: Path, call: Call, evidence: Evidence
+) -> None:
     """What ran when two nodes went down, as squeue said it; and the accounting of the day."""
     folder = shared / "slurm_live_22.05"
     down, up = (
@@ -145,6 +149,11 @@ def test_slurms_recorded_outage_hits_two_jobs(shared: Path, tmp_path: Path, call
         assert {user: sorted(jobs) for user, jobs in found.items()} == {"man": [28, 67]}
         drained = hit(call, "--nodes", "n014", *window, "--data", str(data), "--no-stated")
         assert drained == {}
+    evidence(
+        "affected users, Slurm's recorded outage",
+        f"n001 and n012, out of what ran and out of the accounting ({len(ran)} jobs ran): user "
+        "man, jobs 28 and 67, nobody else",
+    )
 
 
 def seconds(elapsed: str) -> int:
