@@ -64,7 +64,6 @@ def sqlite(site: Site, *, full: bool) -> list[Where]:
         wanted += [
             ("reigning", "fsync", iter((1,)), log),
             ("recovering", "fsync", iter((1, 2)), journal),
-            ("recovering", "ftruncate", iter((1, 2)), lock),
             ("recovering", "pwrite64", iter((1, 2)), lock),
             ("recovering", "bind", iter((1,)), ""),
             ("recovering", "listen", iter((1,)), ""),
