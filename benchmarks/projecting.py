@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 
+from benchmarks import library
 from benchmarks.logs import PERSON, START, fill, life
 from benchmarks.places import Place, Places, environment
 from benchmarks.table import Bound, Figure, Growth, busy, growth
@@ -24,11 +25,15 @@ PARTS = (16, 4, 1)
 RATE, A_COMMIT = 2_000, 20
 """Events a second, and of one commit: a commit every 10 ms."""
 
+RUNNER_LIVES = 1_000
+"""What the library's runner is given: it takes some hundred times as long for each event."""
+
 PATIENCE_S = 60.0
 
 
 def rebuilding(places: Places, *, turns: int, lives: int) -> Iterator[Figure | Growth]:
-    """Row 5: one projection from logs of three lengths; the last is the figure."""
+    """Row 5: some projections from logs of three lengths; the last is the figure, beside the
+    library's own runner."""
     for database in places.databases:
         found = [_rebuilt(places, database, lives // part, turns) for part in PARTS]
         yield from found[-1]
@@ -38,19 +43,35 @@ def rebuilding(places: Places, *, turns: int, lives: int) -> Iterator[Figure | G
 
 
 def _rebuilt(places: Places, database: str, lives: int, turns: int) -> list[Figure]:
-    figures = []
+    rates: dict[str, list[float]] = {name: [] for name in NAMES}
+    runner = []
     with places.fresh(database) as place, closing(place.log()) as log:
         fill(log, lives=lives, pending=0)
-        for name in NAMES:
-            projection, rates = discover().projections[name], []
-            for _ in range(turns):
+        projections = discover().projections
+        for _ in range(turns):
+            for name in NAMES:
                 began = time.perf_counter()
-                rebuild(projection, place.data, place.url, log)
-                rates.append(4 * lives / (time.perf_counter() - began))
-            what = f"rebuild of `{name}` from {4 * lives:,} events"
-            target = Bound(TARGETS[database])
-            figures.append(Figure("5", what, database, rates, "/s", target, load=busy()))
-    return figures
+                rebuild(projections[name], place.data, place.url, log)
+                rates[name].append(4 * lives / (time.perf_counter() - began))
+            if database == "postgres":
+                with places.database("runner") as url:
+                    runner.append(library.rate(url, RUNNER_LIVES))
+    target, ratio = Bound(TARGETS[database]), Bound(50) if runner else None
+    return [
+        Figure(
+            "5",
+            f"rebuild of `{name}` from {4 * lives:,} events",
+            database,
+            rates[name],
+            "/s",
+            target,
+            "the library's `ProjectionRunner`" if runner else "",
+            runner,
+            ratio,
+            load=busy(),
+        )
+        for name in NAMES
+    ]
 
 
 def lagging(places: Places, *, seconds: int) -> Iterator[Figure | Growth]:

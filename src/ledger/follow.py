@@ -102,9 +102,9 @@ def follow(
             with Keeper(projections, data, database_url, size) as keeper:
                 stop.on_stop = keeper.log.interrupt
                 while not stop:
-                    if not keeper.turn() and not stop:
-                        keeper.log.wait(keeper.position, IDLE_S)
+                    keeper.turn()
                     pause, doing.trouble = PAUSE_S, ""
+                    keeper.log.wait(keeper.position, IDLE_S)  # not at all where it has grown
         except Exception as error:
             stop.on_stop = lambda: None
             doing.restarts, doing.trouble = doing.restarts + 1, str(error) or repr(error)
@@ -215,11 +215,11 @@ class Keeper:
         going = [f.checkpoint.position for f in self._followers if not f.stopped]
         return min(going) if going else self.log.head().position
 
-    def turn(self) -> bool:
-        """One batch for each projection; whether any got on."""
+    def turn(self) -> None:
+        """One batch for each projection."""
         self._known = None
-        got_on = [follower.step(self._batch) for follower in self._followers]
-        return any(got_on)
+        for follower in self._followers:
+            follower.step(self._batch)
 
     def _batch(self, after: int) -> Batch | None:
         """The next batch, read once for all projections that are at the same place."""

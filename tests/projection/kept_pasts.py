@@ -88,6 +88,9 @@ class Together(Store):
             super().load(table, keys) if self._held is None else Bulk(self._held).load(table, keys)
         )
 
+    def greatest(self, table: Table[Any]) -> int | None:
+        return super().greatest(table) if self._held is None else Bulk(self._held).greatest(table)
+
     def write(self, before: Checkpoint, after: Checkpoint, changes: Iterable[Change]) -> None:
         if self._held is None:
             self._held = self._engine.connect()

@@ -41,26 +41,36 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+_COLUMNS = [CHECKPOINTS.c[name] for name in Checkpoint.__struct_fields__]
+_READ = sa.select(*_COLUMNS).where(CHECKPOINTS.c.projection == sa.bindparam("of"))
+_READ_LOCKED = _READ.with_for_update()
+_WRITE = sa.update(CHECKPOINTS).where(CHECKPOINTS.c.projection == sa.bindparam("of"))
+_MOVE = _WRITE.where(
+    *(CHECKPOINTS.c[name] == sa.bindparam(f"was_{name}") for name in Checkpoint.__struct_fields__)
+)
+"""Made once: making them takes longer than the database needs to answer them."""
+
+
 def read(connection: sa.Connection, projection: str, *, lock: bool = False) -> Checkpoint | None:
     """The checkpoint of a projection (`jobs_v1`); None if there is none yet.
 
     `lock` keeps others from changing it until the transaction is over.
     """
-    columns = [CHECKPOINTS.c[name] for name in Checkpoint.__struct_fields__]
-    query = sa.select(*columns).where(CHECKPOINTS.c.projection == projection)
-    found = connection.execute(query.with_for_update() if lock else query).one_or_none()
-    if found is None:
-        return None
-    return Checkpoint(**{**found._mapping, "skipped": tuple(found.skipped)})
+    query = _READ_LOCKED if lock else _READ
+    found = connection.execute(query, {"of": projection}).one_or_none()
+    return None if found is None else Checkpoint(**found._mapping)
 
 
 def write(connection: sa.Connection, projection: str, checkpoint: Checkpoint) -> None:
     """Make this the checkpoint; it must be there already."""
-    connection.execute(
-        sa.update(CHECKPOINTS)
-        .where(CHECKPOINTS.c.projection == projection)
-        .values(**msgspec.structs.asdict(checkpoint))
-    )
+    connection.execute(_WRITE, {"of": projection, **msgspec.structs.asdict(checkpoint)})
+
+
+def move(connection: sa.Connection, projection: str, before: Checkpoint, after: Checkpoint) -> bool:
+    """Make `after` the checkpoint if it is `before`; whether it was."""
+    was = {f"was_{name}": value for name, value in msgspec.structs.asdict(before).items()}
+    values = {"of": projection, **was, **msgspec.structs.asdict(after)}
+    return connection.execute(_MOVE, values).rowcount == 1
 
 
 def insert(connection: sa.Connection, projection: str, checkpoint: Checkpoint) -> None:

@@ -116,6 +116,13 @@ class Bulk:
         names = [c.name for c in table.columns[: table.key]]
         return {tuple(getattr(row, name) for name in names): row for row in rows}
 
+    def greatest(self, table: Table[Any]) -> int | None:
+        """The greatest number that the key of a row begins with; None if there is no row."""
+        name = _name(table) if self._postgres else f'"{table.sql.name}"'
+        query = f'SELECT max("{table.columns[0].name}") FROM {name}'  # noqa: S608
+        found: int | None = self._cursor.execute(query).fetchone()[0]
+        return found
+
     def _load_sqlite(self, table: Table[Any], keys: Sequence[Key]) -> list[Any]:
         where = " AND ".join(f'"{c.name}" = ?' for c in table.columns[: table.key])
         query = f'SELECT * FROM "{table.sql.name}" WHERE {where}'  # noqa: S608

@@ -76,7 +76,7 @@ class Follower:
             self.checkpoint = self._store.stop(self.checkpoint, 0, "")
 
     def _begin(self, *, empty: bool) -> None:
-        self._rows = Rows(self.projection, self._store.load, empty=empty)
+        self._rows = Rows(self.projection, self._store, empty=empty)
         self._skips = skips(self._source, self.projection.name)
 
     def _confirm(self) -> None:
@@ -175,7 +175,7 @@ class Follower:
 
     def _culprit(self, events: Sequence[Recorded]) -> Recorded:
         """The event that makes a row no database can hold; else the first that makes any row."""
-        rows = Rows(self.projection, self._store.load, empty=self.checkpoint.position == 0)
+        rows = Rows(self.projection, self._store, empty=self.checkpoint.position == 0)
         first = None
         for r in events:
             for change in rows.fold((r,), self._skips):

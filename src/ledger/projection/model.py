@@ -38,13 +38,18 @@ _json = msgspec.json.Encoder()
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """A value that msgspec can write down, as its JSON in a text column."""
+    """A value that msgspec can write down, as its JSON in a text column.
+
+    SQLAlchemy tells one from another by its `kind`: a query with such a column is put into words
+    once, not each time that it is asked.
+    """
 
     impl = sa.Text
-    cache_ok = False
+    cache_ok = True
 
     def __init__(self, kind: Any = None) -> None:
         super().__init__()
+        self.kind = kind
         self.decoder = msgspec.json.Decoder(kind)
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:

@@ -8,7 +8,7 @@ earlier one.
 import inspect
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from threading import Lock
@@ -21,7 +21,7 @@ from ledger.codec import BrokenEvent, UnknownEvent
 from ledger.events import JobsSubmitted, Recorded
 from ledger.projection.database import Bulk, memory_engine
 from ledger.projection.fold import Rows, Undigestable
-from ledger.projection.model import Projection
+from ledger.projection.model import Key, Projection, Table
 from ledger.projection.reader import Answer, Unavailable
 from ledger.projection.source import BATCH, Source, skips, weight_of
 
@@ -221,7 +221,7 @@ class _Past:
         if self._empty:
             self._projection.metadata.create_all(self._engine, checkfirst=False)
         self._connection.execute(f"PRAGMA max_page_count={self._most_bytes // PAGE_BYTES}")
-        rows = Rows(self._projection, self._load, empty=self._empty)
+        rows = Rows(self._projection, self, empty=self._empty)
         try:
             for some in _portions(events, deadline):
                 changes = rows.fold(some, left_out)
@@ -237,9 +237,15 @@ class _Past:
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         self.bytes = pages * PAGE_BYTES
 
-    def _load(self, table: Any, keys: Any) -> dict[Any, Any]:
+    def load(self, table: Table[Any], keys: Sequence[Key]) -> dict[Key, Any]:
+        """The rows that there are of these keys."""
         with self._engine.begin() as connection:
             return Bulk(connection).load(table, keys)
+
+    def greatest(self, table: Table[Any]) -> int | None:
+        """The greatest number that the key of a row begins with."""
+        with self._engine.begin() as connection:
+            return Bulk(connection).greatest(table)
 
     def ask(self, function: Callable[..., Any], deadline: float, *args: Any, **kwargs: Any) -> Any:
         """What a query gives. Raises `_Gone`; SQLite interrupts it after the deadline."""

@@ -7,8 +7,9 @@ that keeps the old ones meanwhile finds its checkpoint changed, and goes on from
 rebuild that was killed has left is removed by the next.
 """
 
-from collections.abc import Callable
-from contextlib import closing
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -43,7 +44,11 @@ def rebuild(
     returned then says where, and why, in `stopped_at` and `error`.
     """
     twin = projection.twin()
-    with closing(Store(projection, data, url)) as store, closing(Store(twin, data, url)) as beside:
+    with (
+        closing(Store(projection, data, url)) as store,
+        closing(Store(twin, data, url)) as beside,
+        _resting(),
+    ):
         store.open()
         beside.discard()
         follower = Follower(twin, beside, source)
@@ -59,6 +64,18 @@ def rebuild(
                     return done
             except Overtaken:  # by another rebuild of the same: what it has made is gone on with
                 continue
+
+
+@contextmanager
+def _resting() -> Iterator[None]:
+    """No garbage collection: it would go through all remembered rows again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @stamina.retry(on=sa.exc.OperationalError, attempts=None, timeout=PATIENCE_S, wait_max=1.0)

@@ -41,6 +41,9 @@ class Store:
         else:
             assert url is not None
             self._engine = postgres_engine(url, write=True)
+        self._looking = self._engine
+        if self._file is None:  # to begin and to end a transaction are two more words to the server
+            self._looking = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._mark = 0
         self._driver: Any = self._engine.dialect.loaded_dbapi
 
@@ -182,8 +185,13 @@ class Store:
 
     def load(self, table: Table[Any], keys: Sequence[Key]) -> dict[Key, Any]:
         """The rows that there are of these keys."""
-        with self._engine.connect() as connection:
+        with self._looking.connect() as connection:
             return Bulk(connection).load(table, keys)
+
+    def greatest(self, table: Table[Any]) -> int | None:
+        """The greatest number that the key of a row begins with; None if there is no row."""
+        with self._looking.connect() as connection:
+            return Bulk(connection).greatest(table)
 
     def write(self, before: Checkpoint, after: Checkpoint, changes: Iterable[Change]) -> None:
         """Change rows and checkpoint in one transaction, or neither.
@@ -194,13 +202,12 @@ class Store:
         if self.gone():
             raise Overtaken
         with self._refusals(), self._engine.begin() as connection:
-            if checkpoints.read(connection, self.projection.id, lock=True) != before:
+            if not checkpoints.move(connection, self.projection.id, before, after):
                 raise Overtaken
             bulk = Bulk(connection)
             for table, rows, gone in changes:
                 bulk.upsert(table, rows)
                 bulk.delete(table, gone)
-            checkpoints.write(connection, self.projection.id, after)
 
     def reset(self) -> Checkpoint:
         """Empty the tables and go back to the log's beginning, in one transaction."""
