@@ -64,6 +64,7 @@ class Outages:
 
     def __init__(self, log: Iterable[Recorded]) -> None:
         self.groups: dict[int, Group] = {}
+        self._open: dict[int, Group] = {}
         self.losses = 0
         self._window_us = 60_000_000
         self._places: dict[str, Place] = {}
@@ -142,7 +143,7 @@ class Outages:
     def _lose(self, r: Recorded, node: str) -> Group:
         """The group of a node that is lost now."""
         self.losses += 1
-        for group in self.groups.values():
+        for group in self._open.values():
             if self._over(group, r):
                 raise AssertionError(f"{group} was over when {r} came, and still open")
         group = self._group_of(r, node)
@@ -152,7 +153,7 @@ class Outages:
         return group
 
     def _group_of(self, r: Recorded, node: str) -> Group:
-        there = [group for _, group in sorted(self.groups.items()) if group.open]
+        there = [group for _, group in sorted(self._open.items())]
         for group in there:
             if group.n == self._last.get(node) and node in group.nodes:
                 return group
@@ -179,8 +180,8 @@ class Outages:
     def _back(self, at: int, node: str) -> None:
         if node in self._down:
             self._down.discard(node)
-            for group in self.groups.values():
-                if group.open and node in group.away:
+            for group in self._open.values():
+                if node in group.away:
                     group.away.discard(node)
                     group.back_at = at
 
@@ -190,6 +191,7 @@ class Outages:
         self._said[e.outage] = set(e.nodes)
         spoken = set(e.nodes) if e.kind != "nodes" else set()
         self.groups[e.outage] = Group(e.outage, e.kind, spoken, e.since, e.until)
+        self._open[e.outage] = self.groups[e.outage]
         if e.kind == "nodes":
             self.groups[e.outage].lost = self._watched(r)
             self.groups[e.outage].back_at = r.at
@@ -202,6 +204,7 @@ class Outages:
             until = group.back_at if group.kind == "nodes" else max(group.until, group.back_at)
             assert e.until == until, f"{e}: it was over at {until}"
         group.open = False
+        del self._open[e.outage]
 
 
 def told_once(log: Iterable[Recorded]) -> None:

@@ -49,9 +49,10 @@ def check(story: Story, follower: Any, rng: Random) -> int:
             now = [s for s in states if s.since <= moment < (s.until or FOREVER)]
             word = "serving" if expected in ("idle", "allocated") else expected
             assert [s.state for s in now] in ([], [word]), moment
-            if expected in ("draining", "drained"):
-                said = [c.reason for c in now[0].causes if c.at <= moment and c.cause in SAID]
-                assert said == drained_because(log, node, moment)
+            for state in now:
+                resumed = [c.at for c in state.causes if c.cause == "resumed" and c.at <= moment]
+                said = [c for c in state.drain if max(resumed, default=0) <= c.at <= moment]
+                assert [c.reason for c in said] == drained_because(log, node, moment)
             m = [m for m in facts if m.since <= moment < (m.until or FOREVER)]
             assert [_facts(x) for x in m] == [tuple(facts_at(log, node, moment))] * len(m)
             assert bool(m) == (expected is not None)
@@ -64,9 +65,6 @@ def check(story: Story, follower: Any, rng: Random) -> int:
         told = [(s.node, s.ended, s.failed, s.elsewhere, s.users) for s in rows]
         assert told == suspects(log, NODES, low, high)
     return later
-
-
-SAID = ("operator", "drained", "declared_dead")
 
 
 def _facts(m: Any) -> tuple[str, ...]:

@@ -4,13 +4,11 @@ And which of it failed there, and later succeeded elsewhere?
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
 from msgspec.structs import asdict
 
-from ledger.events import NodeState
 from ledger.projection import Projection
 from ledger_projections.node_history.rows import (
     CHANGES,
@@ -44,16 +42,17 @@ class Cause(msgspec.Struct, frozen=True):
 class Period(msgspec.Struct, frozen=True):
     """A time (µs) that a node was in one state; `until` is None while it still is.
 
-    `state` is `serving` while it was idle or allocated: jobs tell which. `causes` has at least one;
-    the first is why it came to it, what was said later follows. Of a node that drains it begins
-    with why it was to drain first, however often it was down since. `position` is that of the
-    event that began it.
+    `state` is a `NodeState` or `retired`, but `serving` while it was idle or allocated: jobs tell
+    which. `causes` has at least one; the first is why it came to it, what was said later follows.
+    `drain` is all that was said so far of why it is to take no jobs, also before it went down: the
+    first of it first. `position` is that of the event that began it.
     """
 
-    state: NodeState | Literal["serving", "retired"]
+    state: str
     since: int
     until: int | None
     causes: list[Cause]
+    drain: list[Cause]
     silent_since: int | None
     position: int
 
@@ -131,7 +130,7 @@ def periods(
 
 def _periods(rows: Iterable[ChangeRow]) -> list[Period]:
     found: list[Period] = []
-    drained: list[Cause] = []
+    drain: list[Cause] = []
     for row in rows:
         state = "serving" if row.to in SERVING else row.to
         cause = Cause(row.at, row.cause, row.reason, row.by, row.outage)
@@ -140,12 +139,13 @@ def _periods(rows: Iterable[ChangeRow]) -> list[Period]:
         else:
             if found:
                 found[-1] = msgspec.structs.replace(found[-1], until=row.at)
-            causes = [*drained, cause] if state in DRAIN else [cause]
-            found.append(Period(state, row.at, None, causes, row.silent_since, row.position))
+            found.append(Period(state, row.at, None, [cause], [], row.silent_since, row.position))
         if state in ("serving", "retired") or row.cause in ("resumed", "enrolled"):
-            drained = []
-        elif row.cause in SAYS_DRAIN or (state in DRAIN and not drained):
-            drained.append(cause)
+            drain = []
+        elif row.cause in SAYS_DRAIN or (state in DRAIN and not drain):
+            drain = [*drain, cause]
+        if drain:
+            found[-1] = msgspec.structs.replace(found[-1], drain=drain)
     return found
 
 

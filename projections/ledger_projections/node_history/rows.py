@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
-from typing import Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +20,6 @@ from ledger.events import (
     NodeEvent,
     NodeRetired,
     NodeSoftwareChanged,
-    NodeState,
     NodeStateChanged,
     Recorded,
 )
@@ -37,13 +35,14 @@ FAILED = ("failed", "timeout", "out_of_memory")
 class ChangeRow(msgspec.Struct, frozen=True):
     """A node was from now on in this state, or something more was said of why it is. Times are µs.
 
-    `by`: who decided it. `outage` is the one it belongs to, 0 for none.
+    `to` is a `NodeState` or `retired`. `by`: who decided it. `outage` is the one it belongs to, 0
+    for none.
     """
 
     node: str
     position: int
     at: int
-    to: NodeState | Literal["retired"]
+    to: str
     cause: str
     reason: str
     by: str

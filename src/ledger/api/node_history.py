@@ -140,11 +140,13 @@ def _period(period: Any) -> NodePeriodOut:
         since=show.at(period.since),
         until=show.when(period.until or 0),
         silent_since=show.when(period.silent_since or 0),
-        causes=[
-            NodeCauseOut(at=show.at(c.at), cause=c.cause, reason=c.reason, by=c.by, outage=c.outage)
-            for c in period.causes
-        ],
+        causes=[_cause(cause) for cause in period.causes],
+        drain=[_cause(cause) for cause in period.drain],
     )
+
+
+def _cause(c: Any) -> NodeCauseOut:
+    return NodeCauseOut(at=show.at(c.at), cause=c.cause, reason=c.reason, by=c.by, outage=c.outage)
 
 
 def _machine(machine: Any) -> MachineOut:

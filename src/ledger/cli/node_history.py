@@ -16,6 +16,7 @@ from ledger.models import NodePeriodOut, StayOut, SuspectOut
 if TYPE_CHECKING:
     from ledger.cli.common import Format
     from ledger.client.blocking import Client
+    from ledger.models import NodeCauseOut
 
 PAGE = 500
 MOST = 1_000
@@ -126,7 +127,7 @@ def _flat(state: NodePeriodOut) -> dict[str, Any]:
     first, *later = state.causes
     told = state.model_dump(mode="json", include={"state", "since", "until"})
     why = first.model_dump(mode="json", include={"cause", "reason", "by", "outage"})
-    return {**told, **why, "later": "; ".join(cause.reason or cause.cause for cause in later)}
+    return {**told, **why, "later": _words(later), "drain": _words(state.drain)}
 
 
 def _key(part: Part, row: Any) -> str:
@@ -168,8 +169,16 @@ EMPTY: dict[Part, str] = {
 
 
 def _whys(state: NodePeriodOut) -> str:
-    """Why it was in a state, the first cause first; words that are repeated once."""
-    return "; ".join(dict.fromkeys(cause.reason or cause.cause for cause in state.causes))
+    """Why it was in a state, the first cause first; of a node that drains, why that is."""
+    draining = state.state in ("draining", "drained")
+    whys = _words([*(state.drain if draining else ()), *state.causes])
+    if state.drain and not draining:
+        whys += f" (to take no jobs: {_words(state.drain)})"
+    return whys
+
+
+def _words(causes: "list[NodeCauseOut]") -> str:
+    return "; ".join(dict.fromkeys(cause.reason or cause.cause for cause in causes))
 
 
 def _ended(stay: StayOut) -> str:

@@ -21,13 +21,15 @@ class NodeCauseOut(Answer):
 
 class NodePeriodOut(Answer):
     """A time that a node was in one state; `until` null: it still is. `serving` is idle or
-    allocated. The first of its causes is why; what was said later follows."""
+    allocated. The first of its causes is why; what was said later follows. `drain` is why it is to
+    take no jobs, the first reason first, also while it is down."""
 
     state: NodeState | Literal["serving", "retired"]
     since: datetime
     until: datetime | None
     silent_since: datetime | None
     causes: list[NodeCauseOut]
+    drain: list[NodeCauseOut]
 
 
 class MachineOut(Answer):
