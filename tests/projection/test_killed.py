@@ -51,11 +51,12 @@ class Deaths:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._died: set[tuple[Any, ...]] = set()
         self._now: list[Any] = []
-        write = checkpoints.write
+        move = checkpoints.move
 
-        def written(connection: Any, projection: str, checkpoint: Any) -> None:
-            write(connection, projection, checkpoint)
-            self._behind("checkpoint", projection, checkpoint.position)
+        def moved(connection: Any, projection: str, before: Any, after: Any) -> bool:
+            done = move(connection, projection, before, after)
+            self._behind("checkpoint", projection, after.position)
+            return done
 
         deaths = self
 
@@ -70,7 +71,7 @@ class Deaths:
                 if keys:
                     deaths._behind("gone", table.name, repr(keys))
 
-        monkeypatch.setattr(checkpoints, "write", written)
+        monkeypatch.setattr(checkpoints, "move", moved)
         monkeypatch.setattr(stores, "Bulk", Dying)
 
     def __len__(self) -> int:
