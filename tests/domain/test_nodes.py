@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ledger.commands import SYSTEM, Contact, Down, Drain, GiveUp, Subject
+from ledger.commands import SYSTEM, Contact, Down, Drain, Enrol, GiveUp, Subject
 from ledger.domain.attempt import give_up_at
 from ledger.domain.errors import StaleSync
 from ledger.domain.orders import wanted
@@ -177,6 +177,21 @@ def test_whoever_declares_a_drained_node_dead_adds_his_reason() -> None:
         ("operator", "new disk"),
         ("declared_dead", "burnt"),
     ]
+
+
+def test_a_node_that_was_drained_before_it_was_empty_is_not_free_when_it_is_resumed() -> None:
+    story, name = cluster("n1"), "n2"
+    story.ask(OPERATOR, Enrol(node=name, pool="default", token=f"t-{name}", sha256="digest"))
+    node = story.cluster.nodes[name]
+    story.ask(OPERATOR, Drain(node=name, reason="too early"))
+    assert node.state == "drained"
+    story.resume("n2")
+    assert (node.state, node.free) == ("checking", False)
+    story.drain("n2")
+    story.contact("n2", has=())
+    assert node.state == "drained"
+    story.resume("n2")
+    assert (node.state, node.free) == ("idle", True)
 
 
 def test_of_many_reasons_the_first_and_the_last_ones_are_remembered() -> None:

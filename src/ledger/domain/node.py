@@ -273,7 +273,8 @@ def evolve_state(c: Cluster, r: Recorded, e: NodeStateChanged) -> None:
         if e.cause in ("declared_dead", "drained"):
             node.drain = True
     else:
-        node.health = "checking" if e.to == "checking" else "ok"
+        waits = node.health == "checking" and e.cause == "operator"  # drained, and not yet empty
+        node.health = "checking" if waits or e.to == "checking" else "ok"
         node.silent_since = 0
         node.drain = node.drain if e.to == "checking" else e.to not in ("idle", "allocated")
     if e.cause == "resumed":
