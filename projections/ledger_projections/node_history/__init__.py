@@ -276,9 +276,11 @@ def _elsewhere(
         return {}
     c = STAYS.c
     query = sa.select(c.job, c.attempt, _completed_later().scalar_subquery()).where(
-        c.node == node, c.job.in_({row.job for row in rows}), c.failed.is_(True)
+        c.node == node, c.job.in_({row.job for row in rows})
     )
-    by = {(job, attempt): other for job, attempt, other in connection.execute(query) if other}
+    known = {(row.job, row.attempt) for row in rows}
+    found = {(job, attempt): other for job, attempt, other in connection.execute(query)}
+    by = {key: other for key, other in found.items() if other and key in known}
     done = TRIES.select().where(TRIES.c.job.in_(set(by.values())))
     ends = {t.job: t for t in TRIES.rows(connection, done)}
     return {
@@ -304,7 +306,7 @@ def failures(
     window += [c.pool == pool] if pool else []
     later = sa.case((sa.exists(_completed_later()), c.user))
     failed = sa.select(c.node, c.user, later.label("later")).where(c.failed.is_(True), *window)
-    one = failed.subquery()
+    one = failed.cte("one").prefix_with("MATERIALIZED")  # each is looked up once
     counts = sa.select(
         one.c.node,
         sa.func.count(),

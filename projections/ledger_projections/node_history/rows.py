@@ -210,7 +210,10 @@ STAYS = Table(
     events=(AttemptPlaced, AttemptEnded),
     keys=stay_keys,
     evolve=evolve_stay,
-    indexes=[("node", "left_at", "placed_at"), ("failed", "left_at"), ("left_at", "node")],
+    indexes=[
+        ("node", "left_at", "job", "attempt", "placed_at"),
+        ("failed", "left_at", "user", "pool"),
+    ],
 )
 
 # ── what they were tries at ──────────────────────────────────────────────────────────────────────
@@ -255,5 +258,5 @@ TRIES = Table(
     events=(JobsSubmitted, AttemptEnded),
     keys=try_keys,
     evolve=evolve_try,
-    indexes=[("work", "completed_at")],
+    indexes=[("work", "completed_at", "completed_in")],
 )
