@@ -15,7 +15,7 @@ from ledger.api.auth import Caller, Who
 from ledger.api.describe import LAST_EVENT, LINES, OUTPUT, STREAM, JobName
 from ledger.api.jobs import job_number
 from ledger.api.waiting import FRESH, WAITS
-from ledger.domain.errors import Forbidden, OutputGone, UnknownJob
+from ledger.domain.errors import Forbidden, Malformed, OutputGone, UnknownJob
 from ledger.domain.explain import Heads
 from ledger.domain.permissions import demand
 from ledger.domain.state import Cluster, Job
@@ -208,9 +208,11 @@ async def impact(
     since: Annotated[str, Query(max_length=40)] = "",
     until: Annotated[str, Query(max_length=40)] = "",
     stated: bool | None = None,
+    master: bool = False,
 ) -> ImpactOut:
     """Whose jobs were interrupted by the loss of these nodes (all of them if none is named) in
-    this window. Users see themselves, operators everybody.
+    this window; with `master`, by the master's own absences. Users see themselves, operators
+    everybody.
 
     With `stated` the nodes were lost then because the asker says so: whoever ran there counts,
     also where no loss is on record. Left out: only in an archive, of nodes that are named and a
@@ -218,11 +220,17 @@ async def impact(
     if who.subject.role not in ("user", "operator", "system"):
         raise Forbidden("Nodes have no business here.")
     window = history.micros(since), history.micros(until)
-    answer = await history.impact(who, nodes, *window, stated)
+    if not master:
+        answer = await history.impact(who, nodes, *window, stated)
+    elif nodes or stated:
+        raise Malformed("The master's absence has no nodes, and is on record: leave these out.")
+    else:
+        answer = await history.impact_of_absences(who, *window)
     if who.subject.role == "operator":
         return answer
     own = [user for user in answer.users if user.user == who.subject.name]
-    return answer.model_copy(update={"users": own})
+    waiting = {user: n for user, n in answer.waiting.items() if user == who.subject.name}
+    return answer.model_copy(update={"users": own, "waiting": waiting})
 
 
 @router.get("/events", response_class=Response, responses=STREAM, openapi_extra=LAST_EVENT)

@@ -10,7 +10,7 @@ from ledger.api import history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.jobs import OptionalFilter
 from ledger.api.periods import Step, Time, ZoneName, cut, zone_of
-from ledger.api.waiting import FRESH
+from ledger.api.waiting import FRESH, as_of
 from ledger.domain.state import Job
 from ledger.master.inner.look import sliced
 from ledger.models import DemandedOut, DemandOut, QueuedOut, QueueOut
@@ -39,10 +39,12 @@ async def queue(
     who.demand("job.see")
     names = [name for name in by.split(",") if name]
     asked = {"user": user, "account": account, "pool": pool}
-    rows, whole = await (_then if who.service.archive else _now)(who, names, asked)
+    live = as_of(who.request).present and not who.service.archive
+    rows, whole = await (_now if live else _then)(who, names, asked)
     rows.sort(key=lambda r: (-r.queued_nodes, -r.nodes_in_use, r.pool, r.user, r.account))
-    master = who.running.master
-    return QueueOut(rows=rows, whole=whole, position=master.head.position, at=show.at(master.now()))
+    head = who.running.master.head.position
+    position = head if live else who.request.state.ledger_position
+    return QueueOut(rows=rows, whole=whole, position=position, at=show.at(await history.now(who)))
 
 
 async def _now(
@@ -131,7 +133,7 @@ async def demand(
     """
     who.demand("demand.see")
     groups, where = by.split(","), zone_of(zone)
-    first, last, now = history.micros(since), history.micros(until), who.running.master.now()
+    first, last, now = history.micros(since), history.micros(until), await history.now(who)
     span = await history.ask(who, "demand", "span")
     if span is not None:
         first = (first or span[0]) // SLOT_US * SLOT_US

@@ -17,6 +17,7 @@ from ledger.domain.errors import Behind, Malformed, UnknownJob
 from ledger.domain.permissions import may
 from ledger.master.texts import Words, parsed
 from ledger.models import (
+    AbsenceOut,
     AttemptOut,
     DependencyIn,
     ImpactJobOut,
@@ -30,6 +31,9 @@ from ledger.nodenames import BadNodes, expand
 from ledger.projection.reader import Unavailable
 
 __all__ = ["micros"]
+
+MOST_ABSENCES = 10_000
+"""Of the master, the latest, are asked after at once."""
 
 
 class Filter(NamedTuple):
@@ -290,6 +294,35 @@ async def impact(
         stated=stated,
         users=users,
         never_used=never,
+        position=who.request.state.ledger_position,
+    )
+
+
+async def impact_of_absences(who: Caller, since: int, until: int) -> ImpactOut:
+    """Whom the master's own absences hit that were not over at `since` and began before `until`; no
+    times: all of them."""
+    rows = await ask(
+        who, "outages", "list_outages", since=since or None, kinds=["master"], limit=MOST_ABSENCES
+    )
+    absences = [row for row in reversed(rows) if not until or row.since < until]
+    numbers = [row.outage for row in absences]
+    found = []
+    if numbers:
+        found = await ask(who, "outage_impact", "impact", outages=numbers, window=False)
+    waiting: dict[str, int] = {}
+    for row in absences:
+        for user, jobs in row.waiting.items():
+            waiting[user] = max(jobs, waiting.get(user, 0))
+    return ImpactOut(
+        nodes=[],
+        since=show.when(since),
+        until=show.when(until),
+        users=[_hit(user) for user in found],
+        absences=[
+            AbsenceOut(outage=row.outage, since=show.at(row.since), until=show.at(row.until))
+            for row in absences
+        ],
+        waiting=dict(sorted(waiting.items())),
         position=who.request.state.ledger_position,
     )
 

@@ -8,7 +8,7 @@ from ledger.api import history, show
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import NodeName
 from ledger.api.periods import Time
-from ledger.api.waiting import FRESH
+from ledger.api.waiting import FRESH, as_of
 from ledger.domain.errors import UnknownNode
 from ledger.domain.permissions import may
 from ledger.models import (
@@ -131,7 +131,9 @@ async def node_failures(
 async def _demand_known(who: Caller, node: str) -> None:
     """Raise `UnknownNode` for one that the log knows nothing of."""
     if not await history.ask(who, NODE_HISTORY, "periods", node, limit=1):
-        raise UnknownNode(f"There is no node {node[:64]}, and there never was.")
+        now = as_of(who.request).present
+        never = "is no node {}, and there never was" if now else "was no node {} then, or before"
+        raise UnknownNode(f"There {never.format(node[:64])}.")
 
 
 def _period(period: Any) -> NodePeriodOut:

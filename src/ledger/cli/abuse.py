@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, Note, OutputFormat, Quiet, Service
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, Note, OutputFormat, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import line
@@ -29,16 +29,18 @@ def list_(
     ] = False,
     limit: Annotated[int, Parameter(name=["--limit", "-n"], help="At most so many; 0: all.")] = 100,
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """List who broke the rules of use, the latest first. Users see what is about themselves."""
     found: list[FindingOut] = []
     asked = {"user": user, "rule": rule or "", "unanswered": unanswered or ""}
     with at.client() as client:
-        page = client.findings(**asked, limit=min(limit, PAGE) if limit else PAGE)
+        then = past.of(client)
+        page = then.findings(**asked, limit=min(limit, PAGE) if limit else PAGE)
         found += page.findings
         while page.next is not None and (not limit or len(found) < limit):
-            page = client.findings(**asked, limit=PAGE, cursor=page.next)
+            page = then.findings(**asked, limit=PAGE, cursor=page.next)
             found += page.findings
     kept = found[:limit] if limit else found
     answer = FindingsOut(findings=kept, position=page.position)
@@ -65,10 +67,17 @@ def _verdict(found: list[FindingOut]) -> str:
 
 
 @abuse_app.command
-def show(finding: Finding, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
+def show(
+    finding: Finding,
+    /,
+    *,
+    form: OutputFormat = "table",
+    past: AsOf = PRESENT,
+    at: Service = NOWHERE,
+) -> int:
     """Show a finding: the rule, the events it rests on, and how to stay within the rule."""
     with at.client() as client:
-        found = client.finding(finding)
+        found = past.of(client).finding(finding)
     if shown.tree(found, form, name=str(found.finding)):
         return exits.OK
     shown.data(line(found.sentence))

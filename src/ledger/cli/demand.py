@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from cyclopts import Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, OutputFormat, Service, now
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Service, now
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, Row, when
 from ledger.cli.text import line
@@ -41,12 +41,13 @@ def queue(
     account: Account = "",
     pool: Pool = "",
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """Say how long the queue is and how many nodes are in use now, by pool, user and account."""
     groups = _groups(by, WHOSE) or list(WHOSE)
     with at.client() as client:
-        found = client.queue(",".join(groups), user=user, account=account, pool=pool)
+        found = past.of(client).queue(",".join(groups), user=user, account=account, pool=pool)
     if form not in ("table", "wide"):
         shown.write(found.rows, [], form, name=lambda row: _named(row, groups), tree=found)
         return exits.OK
@@ -93,6 +94,7 @@ def demand(
     account: Account = "",
     pool: Pool = "",
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """Say what was asked for, refused, withdrawn and unmet, and how long queues were, over time.
@@ -106,7 +108,9 @@ def demand(
     window = [moment(t, now()).isoformat() if t else "" for t in (since, until)]
     asked = {"since": window[0], "until": window[1], "zone": zone}
     with at.client() as client:
-        found = client.demand(",".join(groups), **asked, user=user, account=account, pool=pool)
+        found = past.of(client).demand(
+            ",".join(groups), **asked, user=user, account=account, pool=pool
+        )
     if form == "csv":
         _csv(found, groups)
     elif form in ("json", "jsonl", "name"):

@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 TITLES = ["USER", "ACCOUNT", "JOB", "ATTEMPT", "NODES", "STRUCK", "EFFECT", "LOST", "STATE"]
 RIGHT = [title == "LOST" for title in TITLES]
 
+Stated = Annotated[
+    bool | None,
+    Parameter(
+        help="You say that these nodes were lost then: count whoever ran there, also where no loss "
+        "is on record. So it is in an imported history, where nodes and a time are given."
+    ),
+]
+Master = Annotated[
+    bool,
+    Parameter(
+        negative="",
+        help="Whom the master's own absences hit: whose jobs they ended, and whose waited.",
+    ),
+]
+Salvage = Annotated[
+    list[Path] | None,
+    Parameter(
+        consume_multiple=True,
+        negative="",
+        help="The whole service is lost: list whom that hit, out of whatever is left. Logs, "
+        "exports, backups, agents' spools, or directories of them.",
+    ),
+]
+
 
 def impact(
     *,
@@ -32,37 +56,33 @@ def impact(
     until: Annotated[
         str, Parameter(help="Until when; left out: now.", allow_leading_hyphen=True)
     ] = "",
-    stated: Annotated[
-        bool | None,
-        Parameter(
-            help="You say that these nodes were lost then: count whoever ran there, also where no "
-            "loss is on record. So it is in an imported history, where nodes and a time are given."
-        ),
-    ] = None,
-    salvage: Annotated[
-        list[Path] | None,
-        Parameter(
-            consume_multiple=True,
-            negative="",
-            help="The whole service is lost: list whom that hit, out of whatever is left. Logs, "
-            "exports, backups, agents' spools, or directories of them.",
-        ),
-    ] = None,
+    stated: Stated = None,
+    master: Master = False,
+    salvage: Salvage = None,
     form: OutputFormat = "table",
     past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
-    """List whose jobs were interrupted by the loss of nodes in a window of time.
+    """List whose jobs were interrupted in a window of time, by the loss of nodes or the master's.
 
     With --salvage no service is asked: files are read as they are, whatever became of them.
     """
     if salvage:
-        return _salvaged(salvage, since, form, others=bool(nodes or until or stated is not None))
+        others = nodes or until or master or stated is not None
+        return _salvaged(salvage, since, form, others=bool(others))
+    if master and (nodes or stated is not None):
+        raise BadWord("The master's absences have no nodes, and are on record: leave these out.")
     folded = shown_nodes(list(node_names(nodes))) if nodes else ""
     window = [moment(t, now()).astimezone(UTC).isoformat() if t else "" for t in (since, until)]
     with at.client() as client:
-        found = past.of(client).impact(folded, window[0], window[1], stated)
-    if form in ("table", "wide"):
+        then = past.of(client)
+        if master:
+            found = then.impact_of_absences(*window)
+        else:
+            found = then.impact(folded, window[0], window[1], stated)
+    if master and form in ("table", "wide"):
+        _absences(found, fit=form == "table")
+    elif form in ("table", "wide"):
         _table(found, fit=form == "table")
     else:
         _data(found, form)
@@ -104,17 +124,48 @@ def _table(found: "ImpactOut", *, fit: bool) -> None:
             say(f"No job ever ran on {never}: is that its name?")
         return
     jobs = [job for user in found.users for job in user.jobs]
+    hit = _were_there(jobs, found.nodes, window) if found.stated else _were_hit(where, window)
+    _hit(found, hit, fit=fit)
+    shown.data(f"As of position {found.position}.")
+
+
+def _hit(found: "ImpactOut", were: str, *, fit: bool) -> None:
+    """Those who were hit: a sentence that says by what, and a table."""
+    jobs = [job for user in found.users for job in user.jobs]
     users = len({user.user for user in found.users})
     shown.data(
-        f"{_count(users, 'user')} and {_count(len({job.job for job in jobs}), 'job')} "
-        + (_were_there(jobs, found.nodes, window) if found.stated else _were_hit(where, window))
-        + f"{sum(user.requeued for user in found.users)} queued again, "
-        + f"{shown_duration(sum(user.lost_node_s for user in found.users))} of node time lost."
+        f"{_count(users, 'user')} and {_count(len({job.job for job in jobs}), 'job')} {were}"
+        f"{sum(user.requeued for user in found.users)} queued again, "
+        f"{shown_duration(sum(user.lost_node_s for user in found.users))} of node time lost."
     )
     cells = [
         [user.user, user.account, *attempt] for user in found.users for attempt in _rows(user.jobs)
     ]
     shown.table(TITLES, cells, right=RIGHT, fit=fit)
+
+
+def _absences(found: "ImpactOut", *, fit: bool) -> None:
+    """Whom the master's absences hit: whose jobs ended by them, and whose only waited."""
+    window = _window(found.since, found.until)
+    if not found.absences:
+        say(f"The master was not away {window}.")
+        return
+    away_s = sum((a.until - a.since).total_seconds() for a in found.absences)
+    times = "once" if len(found.absences) == 1 else f"{len(found.absences):,} times"
+    shown.data(f"The master was away {times} {window}, {shown_duration(away_s)} in all.")
+    if found.users:
+        _hit(found, "were hit by that: ", fit=fit)
+    else:
+        say("No job ended by that.")
+    if found.waiting:
+        jobs = sum(found.waiting.values())
+        shown.data(f"Longer waited {_count(jobs, 'job')} of {_count(len(found.waiting), 'user')}:")
+        shown.table(
+            ["USER", "JOBS"],
+            [[user, f"{n:,}"] for user, n in found.waiting.items()],
+            right=[False, True],
+            fit=fit,
+        )
     shown.data(f"As of position {found.position}.")
 
 

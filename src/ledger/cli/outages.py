@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from ledger.cli import exits, shown
-from ledger.cli.common import NOWHERE, OutputFormat, Quiet, Service, now
+from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Quiet, Service, now
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import line
@@ -37,11 +37,12 @@ def list_(
     since: Since = "",
     limit: Annotated[int, Parameter(help="At most so many, the latest.")] = 50,
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """List the outages, the latest first."""
     with at.client() as client:
-        found = client.outages(open_=only_open, since=_time(since), limit=limit)
+        found = past.of(client).outages(open_=only_open, since=_time(since), limit=limit)
     empty = "Nothing is out." if only_open else "There was no outage."
     shown.write(found.outages, COLUMNS, form, name=lambda o: str(o.outage), tree=found, empty=empty)
     if found.next is not None and form in ("table", "wide"):
@@ -50,10 +51,17 @@ def list_(
 
 
 @outage_app.command
-def show(number: Number, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
+def show(
+    number: Number,
+    /,
+    *,
+    form: OutputFormat = "table",
+    past: AsOf = PRESENT,
+    at: Service = NOWHERE,
+) -> int:
     """Show an outage: its nodes, its causes, the notices."""
     with at.client() as client:
-        found = client.outage(number)
+        found = past.of(client).outage(number)
     if shown.tree(found, form, name=str(found.outage)):
         return exits.OK
     shown.data(line(_sentence(found)))
@@ -75,11 +83,12 @@ def affected(
     *,
     csv: Annotated[bool, Parameter(negative="", help="The same as -o csv.")] = False,
     form: OutputFormat = "table",
+    past: AsOf = PRESENT,
     at: Service = NOWHERE,
 ) -> int:
     """List whom an outage hit: their jobs, where these stand now, whether they were told."""
     with at.client() as client:
-        found = client.affected(number)
+        found = past.of(client).affected(number)
     if csv or form == "csv":
         shown.plain(_job_rows(found), "csv")
     elif form not in ("table", "wide"):

@@ -19,6 +19,11 @@ class Answers(ABC):
         params = {"nodes": nodes, "since": since, "until": until, "stated": stated}
         return self._get("/v1/impact", m.ImpactOut, params)
 
+    def impact_of_absences(self, since: str = "", until: str = "") -> m.ImpactOut:
+        """Whose jobs the master's own absences interrupted in a window, or let wait."""
+        params = {"master": "true", "since": since, "until": until}
+        return self._get("/v1/impact", m.ImpactOut, params)
+
     def usage(self, by: str, **asked: str) -> m.UsageOut:
         """What was used, by `day`, `user`, `account`, `pool` (joined by commas). `asked`: `since`,
         `until` (RFC 3339), `zone` of the days, and one `user`, `account` or `pool`."""

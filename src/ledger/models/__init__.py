@@ -6,6 +6,7 @@ nothing of the server to speak with it.
 
 from ledger.models.abuse import FindingDetailOut, FindingOut, FindingsOut, ProofOut
 from ledger.models.answered import (
+    AbsenceOut,
     Answer,
     AttemptOut,
     BackupsOut,
@@ -103,6 +104,7 @@ from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut,
 
 __all__ = [
     "NAME",
+    "AbsenceOut",
     "AffectedJobOut",
     "AffectedOut",
     "AffectedUserOut",

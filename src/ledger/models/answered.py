@@ -277,12 +277,21 @@ class ImpactUserOut(Answer):
     needs_owner: int
 
 
+class AbsenceOut(Answer):
+    """The master was away, or stood still, from `since` to `until`: an outage by this number."""
+
+    outage: int
+    since: datetime
+    until: datetime
+
+
 class ImpactOut(Answer):
     """Whom the loss of these nodes (none named: of any) in this window hit; null times: ever.
 
     `stated`: the loss was taken as stated, so whoever ran there then is among them. `never_used`:
     where nobody was hit, those of the nodes that no job ever ran on, perhaps because there are no
-    such nodes.
+    such nodes. Where the master's own absences were asked for, these are the `absences`, and
+    `waiting` is whose jobs only waited longer, and how many of them at once.
     """
 
     nodes: list[str]
@@ -291,6 +300,8 @@ class ImpactOut(Answer):
     stated: bool = False
     users: list[ImpactUserOut]
     never_used: list[str] = []
+    absences: list[AbsenceOut] = []
+    waiting: dict[str, int] = {}
     position: int
 
 
