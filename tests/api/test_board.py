@@ -23,7 +23,12 @@ from ledger.store import backup
 from ledger.store.location import open_log
 from live import Http, Live, live, until
 
-ROUTES = {"/healthz": "service.see", "/metrics": "service.metrics", "/v1/status": "service.see"}
+ROUTES = {
+    "/healthz": "service.see",
+    "/readyz": "service.see",
+    "/metrics": "service.metrics",
+    "/v1/status": "service.see",
+}
 SUBJECTS = (
     Subject("alice", "user"),
     Subject("olga", "operator"),
@@ -95,8 +100,8 @@ def test_each_role_may_what_the_permissions_say(told: Told) -> None:
         http = told.by(told.service.token(subject.name, subject.role))
         for path, action in ROUTES.items():
             answer = http("GET", path)
-            expected = 200 if may(subject, action) else 403
-            assert answer.status_code == expected, (subject, path, answer.text)
+            expected = {200, 503 if path == "/readyz" else 200} if may(subject, action) else {403}
+            assert answer.status_code in expected, (subject, path, answer.text)
         assert http.ok("GET", "/healthz")["for"] == subject.name
 
 
@@ -116,7 +121,7 @@ def test_nobody_gets_in(told: Told) -> None:
 
 
 def test_it_answers_nothing_else_and_as_the_master_does(told: Told) -> None:
-    for path in ("/v1/jobs", "/v1/whoami", "/v1/openapi.json", "/docs", "/readyz"):
+    for path in ("/v1/jobs", "/v1/whoami", "/v1/openapi.json", "/docs"):
         assert told.operator("GET", path).status_code == 404
     refused = told.operator("POST", "/v1/status", {}, headers={"X-Request-Id": "r7"})
     assert (refused.status_code, refused.json()["code"]) == (405, "method_not_allowed")
@@ -202,11 +207,23 @@ def test_the_lag_of_a_rebuild_is_shown_until_it_is_made_up(fresh: Live) -> None:
             assert told.metric('projection_lag_events{projection="jobs"}') == one["lag_events"]
             return one["state"], one["lag_events"]
 
+        def wrong() -> list[str]:
+            """What keeps it from being ready, as far as it is about jobs."""
+            answer = told.operator("GET", "/readyz")
+            found = answer.json()
+            assert answer.status_code == (200 if found["ready"] else 503)
+            assert found["ready"] is not bool(found["warnings"])
+            return [one for one in found["warnings"] if "projection jobs" in one]
+
         follower = Follower(projection, store, log)
         assert follower.catch_up().position == log.head().position
         assert lag() == ("up to date", 0)
+        assert wrong() == []
         follower.rebuild()
         assert lag() == ("behind", log.head().position)
+        assert wrong() == [f"the projection jobs is {log.head().position} events behind"]
+        master = fresh.operator.ok("GET", "/readyz")["projections"]
+        assert [p["lag_events"] for p in master if p["projection"] == "jobs"] == [lag()[1]]
         follower.step(lambda after: batch(log, after, 2))
         assert 0 < lag()[1] < log.head().position
         shown = fresh.operator.ok("GET", "/v1/inner/projections")["rows"]
@@ -215,6 +232,13 @@ def test_the_lag_of_a_rebuild_is_shown_until_it_is_made_up(fresh: Live) -> None:
         ]
         follower.catch_up()
         assert lag() == ("up to date", 0)
+        assert wrong() == []
+        store.stop(follower.checkpoint, 1, "hard to digest")
+        assert wrong() == ["the projection jobs does not follow: hard to digest"]
+        for one in discover().projections.values():
+            each = stack.enter_context(closing(Store(one, fresh.data, fresh.url)))
+            Follower(one, each, log).catch_up()
+        assert told.operator.ok("GET", "/readyz")["ready"] is True
 
 
 def test_a_backup_that_is_too_old_is_an_alarm_everywhere(fresh: Live) -> None:

@@ -114,9 +114,8 @@ def test_projections_keys_timers_and_memory(world: Live) -> None:
         ),
         "caught",
     )
-    assert {row["projection"]: row["state"] for row in rows} == dict.fromkeys(
-        discover().projections, "up to date"
-    )
+    states = {row["projection"]: row["state"] for row in rows}
+    assert states == dict.fromkeys(discover().projections, "up to date")
     alice = world.user("alice")
     body = {"argv": ["x"], "pool": "still"}
     assert alice("POST", "/v1/jobs", body, headers={"Idempotency-Key": "k1"}).status_code == 201

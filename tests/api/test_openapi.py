@@ -133,7 +133,7 @@ def test_answers_are_what_their_models_say(world: Live) -> None:
         "/v1/projections/jobs": projections.ProjectionDetailOut,
         "/v1/inner/queue": standing.InnerOut,
         "/v1/inner/log": standing.InnerOut,
-        "/readyz": answered.ReadyOut,
+        "/readyz": standing.ReadyOut,
     }
     for path, model in sample.items():
         told = operator.ok("GET", path)

@@ -1,8 +1,12 @@
 """The routes about projections: how far they are, and what they are told to leave out."""
 
+from contextlib import closing
+
 from ledger.events import ProjectionSkipped
 from ledger.projection.discover import discover
+from ledger.projection.store import Store
 from live import Live
+from projection.keeping import names
 
 
 def test_all_are_listed_with_their_question_and_size(service: Live) -> None:
@@ -11,7 +15,11 @@ def test_all_are_listed_with_their_question_and_size(service: Live) -> None:
     found = service.user("alice").ok("GET", "/v1/projections")
     assert [one["projection"] for one in found["projections"]] == sorted(discover().projections)
     assert all(one["question"].endswith("?") for one in found["projections"])
-    assert found["position"] > 0
+    assert (found["position"] > 0, found["unused"]) == (True, [])
+    with closing(Store(names(version=3), service.data, service.url)) as store:
+        store.open()
+    (left,) = service.user("alice").ok("GET", "/v1/projections")["unused"]
+    assert (left["projection"], left["version"], left["bytes"] > 0) == ("names", 3, True)
     one = service.operator.ok("GET", "/v1/projections/jobs")
     assert {table["table"] for table in one["tables"]} == {"jobs", "attempts", "nodes"}
     assert "list_jobs" in one["queries"]

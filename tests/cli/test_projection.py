@@ -1,18 +1,20 @@
 """`projection …`: what is told of the projections, and what is done to them where they lie."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger.projection import inventory
 from ledger.projection.discover import discover
 from ledger.projection.follower import Follower
 from ledger.projection.store import Store
 from ledger.store.location import open_log
 from ledger_projections import jobs
 from places import Place
-from projection.keeping import behind, wandered
+from projection.keeping import behind, names, wandered
 
 from .conftest import Call, Service
 
@@ -48,7 +50,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_the_list_says_first_how_they_are(service: Service, call: Call) -> None:
-    service.say("GET", "/v1/projections", {"projections": [ONE, STOPPED], "position": 90})
+    service.say(
+        "GET", "/v1/projections", {"projections": [ONE, STOPPED], "unused": [], "position": 90}
+    )
     done = call("projection", "list")
     assert done.out.splitlines() == [
         "2 projections, not following: names.",
@@ -60,6 +64,17 @@ def test_the_list_says_first_how_they_are(service: Service, call: Call) -> None:
     ]
     assert json.loads(call("projection", "list", "-o", "json").out)["position"] == 90
     assert call("projection", "list", "-o", "name").out == "jobs\nnames\n"
+
+
+def test_old_versions_are_listed_with_what_removes_them(service: Service, call: Call) -> None:
+    old = [{"projection": "jobs", "version": n, "bytes": n << 20} for n in (1, 2)]
+    service.say("GET", "/v1/projections", {"projections": [ONE], "unused": old, "position": 90})
+    assert call("projection", "list").out.splitlines()[-4:] == [
+        "",
+        "2 versions are of no use any more, 3.0 MiB; remove what you won't go back to:",
+        "  jobledger projection drop jobs --version 1  # 1.0 MiB",
+        "  jobledger projection drop jobs --version 2  # 2.0 MiB",
+    ]
 
 
 def test_one_is_shown_with_its_tables(service: Service, call: Call) -> None:
@@ -98,3 +113,35 @@ def test_verified_broken_and_rebuilt_where_it_lies(data: Path, call: Call) -> No
     assert call("projection", "verify", "jobs", *where).status == 0
     assert call("projection", "verify", *where).status == 64
     assert call("projection", "rebuild", "nonsense", *where).status == 66
+
+
+def test_a_version_that_is_not_in_use_is_removed(
+    place: Place, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its tables and its checkpoint, also what a rebuild of it has left; nothing else."""
+    where, ours = place.data or tmp_path, discover().projections
+    if place.url:
+        monkeypatch.setenv("JOBLEDGER_DATABASE_URL", place.url)
+    old = names(version=3)
+    for projection in (jobs.PROJECTION, old, old.twin(), names(version=4)):
+        with closing(Store(projection, place.data, place.url)) as store:
+            store.open()
+    found = inventory.unused(ours.values(), place.data, place.url)
+    assert [(one.name, one.version, one.bytes > 0) for one in found] == [
+        ("names", 3, True),
+        ("names", 4, True),
+    ]
+    options = ("--data", str(where))
+    done = call("projection", "drop", "names", "--version", "3", *options)
+    assert (done.status, done.out) == (0, "")
+    assert done.err.startswith("names version 3 is gone: ")
+    left = inventory.unused(ours.values(), place.data, place.url)
+    assert [(one.name, one.version) for one in left] == [("names", 4)]
+    with closing(Store(jobs.PROJECTION, place.data, place.url)) as store:
+        assert store.open().shape, "what is in use is there as before"
+    again = call("projection", "drop", "names", "--version", "3", *options)
+    assert (again.status, again.err) == (66, "jobledger: There is no names version 3 here.\n")
+    version = str(jobs.PROJECTION.version)
+    refused = call("projection", "drop", "jobs", "--version", version, *options)
+    assert refused.status == 1
+    assert "is in use" in refused.err

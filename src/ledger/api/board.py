@@ -30,7 +30,7 @@ from ledger.domain.state import Cluster
 from ledger.follow import Doing
 from ledger.master.identity import by_token, expiry
 from ledger.master.reader import LogReader
-from ledger.models import StatusOut
+from ledger.models import FollowReadyOut, StatusOut
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader, Status
 from ledger.settings import STATUS_SOCKET
@@ -187,6 +187,25 @@ async def healthz(who: Who) -> dict[str, str]:
     return {"status": "ok", "for": who.subject.name}
 
 
+@router.get("/readyz")
+async def readyz(who: Who, response: Response) -> FollowReadyOut:
+    """Do the projections follow? 503 while one stands still, can't be asked, or is far behind."""
+    board = board_of(who.request)
+    seen = await board.look()
+    projections = standing.shown(seen.told, seen.head)
+    wrong = [one for one in (seen.trouble, board.doing.trouble) if one]
+    wrong += standing.behind(projections, beginning=True)
+    if wrong:
+        response.status_code = 503
+    return FollowReadyOut(
+        ready=not wrong,
+        sentence="Not every projection follows." if wrong else "Every projection follows.",
+        warnings=wrong,
+        projections=projections,
+        position=seen.head.position,
+    )
+
+
 @router.get("/metrics", response_class=Response)
 async def metrics_(who: Who) -> Response:
     """Metrics in Prometheus' text format."""
@@ -262,7 +281,7 @@ def _away(board: Board) -> str:
 
 
 def create_board(board: Board) -> Envelope:
-    """The application of `follow`: three routes, and the same way in as the master's."""
+    """The application of `follow`: four routes, and the same way in as the master's."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.service = board
     app.include_router(router)

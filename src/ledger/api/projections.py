@@ -15,6 +15,7 @@ from ledger.models import (
     ProjectionsOut,
     SkipIn,
     TableOut,
+    UnusedOut,
 )
 from ledger.projection import inventory
 from ledger.projection.discover import discover
@@ -32,7 +33,8 @@ async def list_projections(who: Who) -> ProjectionsOut:
     who.demand("projection.see")
     head, reader = who.running.master.head, who.running.history
     found = await asyncio.to_thread(_listed, who, reader, head)
-    return ProjectionsOut(projections=found, position=head.position)
+    left = await asyncio.to_thread(_unused, who)
+    return ProjectionsOut(projections=found, unused=left, position=head.position)
 
 
 @router.get("/{projection}")
@@ -81,6 +83,20 @@ def _listed(who: Caller, reader: Reader, head: Head) -> list[ListedOut]:
         for name, error in discover().broken.items()
     ]
     return told + broken
+
+
+def _unused(who: Caller) -> list[UnusedOut]:
+    service = who.service
+    known = who.running.history.projections.values()
+    try:
+        found = inventory.unused(known, service.data, service.database_url)
+    except Unavailable:  # of each that is installed the list says so
+        return []
+    return [
+        UnusedOut(projection=one.name, version=one.version, bytes=one.bytes)
+        for one in found
+        if one.name not in discover().broken  # which version of it is in use, nobody can tell
+    ]
 
 
 def _facts(who: Caller, projection: Projection, status: Status, head: Head) -> dict[str, Any]:

@@ -144,13 +144,14 @@ def shown(told: Iterable[Status], head: Head) -> list[ProjectionOut]:
     return found
 
 
-def behind(projections: list[ProjectionOut]) -> list[str]:
-    """What is wrong with projections, a sentence each."""
+def behind(projections: list[ProjectionOut], *, beginning: bool = False) -> list[str]:
+    """What is wrong with projections, a sentence each; `beginning`: also of those that are only
+    being made."""
     found = []
     for one in projections:
         if one.state in ("stopped", "unavailable"):
             found.append(f"the projection {one.projection} does not follow: {one.error}")
-        elif one.lag_s > LATE_S:
+        elif one.lag_s > LATE_S or (beginning and one.lag_events and not one.position):
             found.append(f"the projection {one.projection} is {one.lag_events} events behind")
     return found
 

@@ -11,7 +11,7 @@ from ledger.api import history, past, show
 from ledger.api import metrics as metrics_of
 from ledger.api.auth import Caller, Who
 from ledger.api.describe import TEXT
-from ledger.api.standing import backups
+from ledger.api.standing import backups, shown
 from ledger.api.waiting import FRESH, LOOKS_BACK
 from ledger.commands import IssueToken, RevokeToken, SetPolicy
 from ledger.domain.errors import Forbidden, Malformed
@@ -66,6 +66,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
     fresh = await asyncio.to_thread(service.freshness)
     if fresh is not None and fresh.warning:
         warnings.append(fresh.warning)
+    told = await asyncio.to_thread(running.history.status)
     over = running.master.failed or running.master.halted
     if over:
         response.status_code = 503
@@ -77,6 +78,7 @@ async def readyz(who: Who, response: Response) -> ReadyOut:
         epoch=running.master.epoch,
         recovery=running.recovery,
         warnings=warnings,
+        projections=shown(told, running.master.head),
         backups=backups(fresh),
     )
 

@@ -18,7 +18,7 @@ from ledger.cli.text import line
 from ledger.models import ListedOut
 
 if TYPE_CHECKING:
-    from ledger.models import ProjectionDetailOut
+    from ledger.models import ProjectionDetailOut, UnusedOut
 
 projection_app = App(name="projection", help="The tables that answers come from.")
 
@@ -62,11 +62,13 @@ def list_(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
         verdict = f"{len(rows)} projections"
         verdict += f", not following: {', '.join(bad)}" if bad else ", all follow"
         verdict += f"; behind: {', '.join(late)}" if late else ""
-        shown.data(f"{verdict}.")
+        shown.sentence(f"{verdict}.")
         shown.data("")
     shown.write(rows, COLUMNS, form, name=lambda row: row.projection, tree=found)
     if form in ("table", "wide"):
         shown.data(f"As of position {found.position}.")
+        if found.unused:
+            _tell_unused(found.unused)
     return exits.OK
 
 
@@ -156,6 +158,43 @@ def verify(
     return exits.DATA if wrong else exits.OK
 
 
+@projection_app.command
+def drop(
+    name: Name,
+    /,
+    *,
+    version: Annotated[int, Parameter(help="Which; `projection list` names those unused.")],
+    data: Data = None,
+) -> int:
+    """Remove a version of a projection that nothing installed is any more; never one in use."""
+    from ledger.projection import inventory
+    from ledger.projection.discover import discover
+    from ledger.projection.reader import Unavailable
+
+    directory, url = _place(data)
+    installed = discover()
+    if name in installed.broken:
+        why = "It can't be loaded now, so nobody can tell which version is in use."
+        raise Stop(exits.NOT_NOW_STATE, f"{line(name)} stays. {why}")
+    known = installed.projections.get(name)
+    if known is not None and known.version == version:
+        raise Stop(
+            exits.NOT_NOW_STATE,
+            f"{name} version {version} is in use.",
+            f"To make it again: jobledger projection rebuild {name}",
+        )
+    try:
+        found = inventory.unused(installed.projections.values(), directory, url)
+    except Unavailable as error:
+        raise Stop(exits.UNAVAILABLE, f"{error}.") from None
+    wanted = next((one for one in found if (one.name, one.version) == (name, version)), None)
+    if wanted is None:
+        raise Stop(exits.NO_INPUT, f"There is no {line(name)} version {version} here.")
+    inventory.drop(name, version, directory, url)
+    say(f"{name} version {version} is gone: {_size(wanted.bytes)} are free.")
+    return exits.OK
+
+
 def _meant(names: tuple[str, ...], *, every: bool) -> list[str]:
     from ledger.projection.discover import discover
 
@@ -208,7 +247,8 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _tell(found: "ProjectionDetailOut") -> None:
-    shown.data(f"{found.projection} version {found.version}: {found.state}. {line(found.question)}")
+    about = f"{found.projection} version {found.version}: {found.state}."
+    shown.sentence(f"{about} {line(found.question)}")
     shown.data("")
     shown.pairs(
         [
@@ -238,6 +278,17 @@ def _tell(found: "ProjectionDetailOut") -> None:
     ]
     shown.table(titles, cells, right=[False, True, False, True, False])
     shown.data(f"As of position {found.position}.")
+
+
+def _tell_unused(found: "list[UnusedOut]") -> None:
+    """Old versions: what they take, and how to be rid of them."""
+    total = _size(sum(one.bytes for one in found))
+    what = "1 version is" if len(found) == 1 else f"{len(found)} versions are"
+    shown.data("")
+    shown.data(f"{what} of no use any more, {total}; remove what you won't go back to:")
+    for one in found:
+        drop = f"jobledger projection drop {line(one.projection)} --version {one.version}"
+        shown.data(f"  {drop}  # {_size(one.bytes)}")
 
 
 def _size(size: int | None) -> str:

@@ -97,9 +97,11 @@ def table(
     colour, to_right = coloured(sys.stdout), [*right, *[False] * len(widths)][: len(widths)]
     for number, row in enumerate(cells):
         head = number == 0 and any(titles)
-        shown = []
+        shown: list[str] = []
         for cell, width, numeric in zip(row, widths, to_right, strict=True):
             aligned = _aligned(cell, width, numeric)
+            if len(shown) == len(row) - 1:
+                aligned = aligned.rstrip()
             shown.append(_styled(aligned, cell, head=head) if colour else aligned)
         data(GAP.join(shown).rstrip())
 
@@ -155,12 +157,33 @@ def _width() -> int:
         return 80
 
 
+def sentence(text: str, *, indent: int = 0) -> None:
+    """Write what people are to read. On a terminal it goes on in further lines, between words."""
+    _flow(" " * indent, " " * indent, text)
+
+
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
-    """Write names and values, one a line; empty values are left out."""
+    """Write names and values, one a line; empty values are left out, long ones go on below."""
     kept = [(name, value) for name, value in rows if value]
     width = max((len(name) for name, _ in kept), default=0)
     for name, value in kept:
-        data(f"{name:<{width}}  {line(value)}")
+        _flow(f"{name:<{width}}  ", " " * (width + len(GAP)), line(value))
+
+
+def _flow(first: str, further: str, text: str) -> None:
+    if not sys.stdout.isatty():
+        data(first + text)
+        return
+    wrapped = textwrap.wrap(
+        text,
+        _width(),
+        initial_indent=first,
+        subsequent_indent=further,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for part in wrapped or [first]:
+        data(part.rstrip())
 
 
 def tree(answer: BaseModel, form: Format, *, name: str = "") -> bool:

@@ -24,7 +24,6 @@ from ledger.models.answered import (
     NotAcceptedOut,
     PolicyOut,
     Problem,
-    ReadyOut,
     SaidOut,
     SubmittedOut,
     TokenMadeOut,
@@ -92,6 +91,7 @@ from ledger.models.projections import (
     ProjectionsOut,
     SkipIn,
     TableOut,
+    UnusedOut,
 )
 from ledger.models.questions import AskableOut, AskablesOut, AskedOut, ParameterOut, QueryOut
 from ledger.models.salvaged import (
@@ -100,7 +100,15 @@ from ledger.models.salvaged import (
     SalvageOut,
     SalvageSourceOut,
 )
-from ledger.models.standing import InnerOut, InnerPart, InnerRow, ProjectionOut, StatusOut
+from ledger.models.standing import (
+    FollowReadyOut,
+    InnerOut,
+    InnerPart,
+    InnerRow,
+    ProjectionOut,
+    ReadyOut,
+    StatusOut,
+)
 
 __all__ = [
     "NAME",
@@ -132,6 +140,7 @@ __all__ = [
     "FindingOut",
     "FindingsOut",
     "Flag",
+    "FollowReadyOut",
     "HeadOut",
     "ImpactJobOut",
     "ImpactOut",
@@ -199,6 +208,7 @@ __all__ = [
     "TokenMadeOut",
     "TokenOut",
     "TokensOut",
+    "UnusedOut",
     "UsageOut",
     "UsedOut",
     "WhoOut",

@@ -356,19 +356,6 @@ class BackupsOut(Answer):
     warning: str = ""
 
 
-class ReadyOut(Answer):
-    """Is the service ready; if not, how far the replay has come. `recovery`: its report."""
-
-    ready: bool
-    sentence: str
-    replayed: int
-    head: int
-    epoch: int
-    recovery: dict[str, int] = {}
-    warnings: list[str] = []
-    backups: BackupsOut | None = None
-
-
 class WhoOut(Answer):
     """Who you are to this service."""
 

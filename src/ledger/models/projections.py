@@ -35,10 +35,21 @@ class ListedOut(Answer):
     error: str = ""
 
 
+class UnusedOut(Answer):
+    """A version of a projection that lies on disk, of so many bytes, and that nothing installed
+    is: of an older release, or of a package that is gone."""
+
+    projection: str
+    version: int
+    bytes: int
+
+
 class ProjectionsOut(Answer):
-    """All projections that are installed, beside the head of the log."""
+    """All projections that are installed, beside the head of the log, and what lies there of
+    others."""
 
     projections: list[ListedOut]
+    unused: list[UnusedOut]
     position: int
 
 

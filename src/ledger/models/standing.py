@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from ledger.models.answered import Answer, BackupsOut
 
 InnerRow = dict[str, str | int | float | bool | None]
@@ -72,3 +74,28 @@ class StatusOut(Answer):
     written_at: datetime | None
     epoch: int
     build: str
+
+
+class ReadyOut(Answer):
+    """Is the service ready; if not, how far the replay has come. `recovery`: its report;
+    `projections`: how far each is, nothing during a replay."""
+
+    ready: bool
+    sentence: str
+    replayed: int
+    head: int
+    epoch: int
+    recovery: dict[str, int] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+    projections: list[ProjectionOut] = Field(default_factory=list)
+    backups: BackupsOut | None = None
+
+
+class FollowReadyOut(Answer):
+    """Do the projections follow: `warnings` says what is wrong with those that don't."""
+
+    ready: bool
+    sentence: str
+    warnings: list[str]
+    projections: list[ProjectionOut]
+    position: int
