@@ -25,6 +25,7 @@ from ledger.commands import Command, Subject
 from ledger.domain.state import Cluster, Outcome
 from ledger.follow import Stop, follow
 from ledger.master.main import MasterSettings, Reign
+from ledger.master.outbox import NO_POST, Post
 from ledger.master.service import Running, Service
 from ledger.projection.discover import discover
 from ledger.projection.reader import Reader
@@ -117,9 +118,13 @@ class Live:
     """A service that runs in a thread. `fatal`: why it had to end, if it had to."""
 
     def __init__(
-        self, data: Path, url: str | None = None, wrap: Callable[[Log], Log] = lambda log: log
+        self,
+        data: Path,
+        url: str | None = None,
+        wrap: Callable[[Log], Log] = lambda log: log,
+        post: Post = NO_POST,
     ) -> None:
-        self.data, self.url = data, url
+        self.data, self.url, self.post = data, url, post
         self.clock = Clock()
         self.fatal: list[str] = []
         self.said: list[str] = []
@@ -164,7 +169,11 @@ class Live:
     def _run(self) -> None:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = MasterSettings(
-            self.data, self.url, operator_uids=frozenset({os.getuid()}), accept_clock=True
+            self.data,
+            self.url,
+            operator_uids=frozenset({os.getuid()}),
+            accept_clock=True,
+            post=self.post,
         )
         lead = leadership(self.data, self.url, self.fatal.append)
         try:
@@ -341,11 +350,11 @@ class Live:
 
 
 @contextmanager
-def live(url: str | None = None, *, follow: bool = False) -> Iterator[Live]:
+def live(url: str | None = None, *, follow: bool = False, post: Post = NO_POST) -> Iterator[Live]:
     """A service for as long as the block runs, in a directory of its own: a socket's path may not
     be as long as pytest's are."""
     data = Path(tempfile.mkdtemp(prefix="jl-", dir="/tmp"))
-    made = Live(data / "data", url)
+    made = Live(data / "data", url, post=post)
     try:
         made.start()
         if follow:

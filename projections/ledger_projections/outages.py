@@ -312,9 +312,42 @@ def notices(
     return NOTICES.rows(connection, query)
 
 
+def list_notices(
+    connection: sa.Connection,
+    *,
+    user: str = "",
+    desk: str = "",
+    outage: int = 0,
+    state: str = "",
+    notice: int = 0,
+    limit: int = 200,
+    before: int | None = None,
+) -> list[NoticeRow]:
+    """Notices, the latest first: to one user or one desk, of one outage, that one alone; `waiting`,
+    `sent` or `failed` (given up); with numbers below `before`."""
+    c = NOTICES.c
+    query = NOTICES.select().order_by(c.notice.desc()).limit(limit)
+    states = {
+        "": sa.true(),
+        "sent": c.sent_at.is_not(None),
+        "waiting": c.next_at.is_not(None),
+        "failed": sa.and_(c.sent_at.is_(None), c.next_at.is_(None)),
+    }
+    if state not in states:
+        raise ValueError("state is waiting, sent or failed")
+    query = query.where(states[state])
+    for wanted, column in ((outage, c.outage), (notice, c.notice), (user or desk, c.to)):
+        query = query.where(column == wanted) if wanted else query
+    if user or desk:
+        query = query.where(c.desk.is_(not user))
+    if before is not None:
+        query = query.where(c.notice < before)
+    return NOTICES.rows(connection, query)
+
+
 PROJECTION = Projection(
     "outages",
     version=1,
     tables=(OUTAGES, MEMBERS, CAUSES, NOTICES),
-    queries=(list_outages, show_outage, notices),
+    queries=(list_outages, show_outage, notices, list_notices),
 )

@@ -102,6 +102,27 @@ class Settings(BaseSettings):
         description="How many backups of a log are kept. The newest verified one always is; 0 "
         "keeps all.",
     )
+    mail: SecretStr = Field(
+        default=SecretStr(""),
+        description="The mail server that notices go out through, as a URL of apprise: "
+        "`mailto://HOST:25?from=jobledger@example.org`, "
+        "`mailtos://USER:PASSWORD@HOST?from=…`. Only the master needs it. Left out: nobody can be "
+        "told at a mere mail address.",
+    )
+    mail_domain: str = Field(
+        default="",
+        pattern=r"^$|^[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$",
+        description="Users who gave no contact are told by mail at USER@ this domain. Left out: "
+        "they are not told.",
+    )
+    channels: str = Field(
+        default="mailto,mailtos",
+        pattern=r"^[a-z, ]*$",
+        description="Which URLs of apprise users may give for themselves, by scheme, beside mere "
+        "mail addresses: of mailto, mailtos, json, jsons, form, forms, xml, xmls, joined by "
+        "commas. The master connects to whatever host they name: allow a scheme only where that "
+        "may be. Operators may set others for anybody.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important lines that a service writes to its log."
     )

@@ -29,8 +29,9 @@ REST_S = 10.0
 TERM_S = 8.0
 """How long a process has to end after TERM."""
 
-SECRETS = ("JOBLEDGER_DATABASE_URL",)
-"""An agent never speaks to the database, and may be one account with the jobs that it runs."""
+SECRETS = ("JOBLEDGER_DATABASE_URL", "JOBLEDGER_MAIL")
+"""An agent never speaks to the database or to a mail server, and may be one account with the jobs
+that it runs."""
 
 MAX_LOG_BYTES = 32 << 20
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)

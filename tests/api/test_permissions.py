@@ -16,7 +16,7 @@ import pytest
 from starlette.routing import Route
 
 from ledger.api.app import create_app
-from ledger.commands import OpenOutage, Subject
+from ledger.commands import SYSTEM, OpenOutage, Subject, Tell
 from ledger.domain.permissions import may
 from ledger.master.service import Service
 from live import Http, Live, until
@@ -45,6 +45,7 @@ def chore(*answers: int) -> Asked:
 
 QUIET = {"argv": ["/bin/true"], "pool": "quiet"}
 SYNC = {"protocol": 1, "spool": "spool-n1", "boot_id": "boot-1", "build": "test", "facts": {}}
+TRIED = frozenset({200, 404, 429})
 ROUTES: dict[tuple[str, str], Asked] = {
     ("GET", "/healthz"): Asked("service.see"),
     ("GET", "/readyz"): Asked("service.see"),
@@ -90,6 +91,18 @@ ROUTES: dict[tuple[str, str], Asked] = {
     ),
     ("POST", "/v1/outages/{outage}/cause"): Asked("outage.manage", body={"cause": "so"}),
     ("POST", "/v1/outages/{outage}/close"): Asked("outage.manage", body={"reason": "so"}),
+    ("GET", "/v1/contacts"): Asked("contact.see", own=True),
+    ("GET", "/v1/contacts/{owner}"): Asked("contact.see", "alice"),
+    ("PUT", "/v1/contacts/{owner}"): Asked(
+        "contact.set", "alice", {"addresses": ["alice@example.org"]}
+    ),
+    ("POST", "/v1/contacts/{owner}/test"): Asked("contact.set", "alice", answers=TRIED),
+    ("DELETE", "/v1/contacts/{owner}"): Asked("contact.set", "alice"),
+    ("GET", "/v1/notices"): Asked("notice.see", own=True),
+    ("GET", "/v1/notices/preview"): Asked(
+        "notice.see", "alice", query="?outage=1&to=alice&why=announced"
+    ),
+    ("GET", "/v1/notices/{notice}"): Asked("notice.see", "alice"),
     ("POST", "/v1/jobs"): Asked("submit", body=QUIET, answers=frozenset({201})),
     ("GET", "/v1/jobs"): Asked("job.see"),
     ("GET", "/v1/jobs/{job}"): Asked("job.see", "alice"),
@@ -154,6 +167,9 @@ def world(service: Live) -> Live:
     running = service.user("alice").submit(pool="busy")
     until(lambda: service.state(lambda c: c.jobs[running].attempt), "the job is placed")
     assert agent.sync("n1").json()["orders"][0]["job"] == running
+    outage = service.ask(OPERATOR, OpenOutage(since=service.clock.now() - 1, reason="one")).reply
+    assert outage == 1
+    service.ask(SYSTEM, Tell(outage=1, why="hit", users=("alice",)))
     service.running_job = running  # type: ignore[attr-defined]
     service.finding = abused(service, "alice")  # type: ignore[attr-defined]
     return service
@@ -182,6 +198,7 @@ def object_of(world: Live, path: str) -> str:
         name = ROUTES[next(key for key in ROUTES if key[1] == path)].owner
         path = path.replace("{node}", name)
     path = path.replace("{finding}", str(world.finding))  # type: ignore[attr-defined]
+    path = path.replace("{notice}", "1").replace("{owner}", "alice")
     path = path.replace("{part}", "queue").replace("{projection}/{query}", "usage/span")
     path = path.replace("{projection}", "jobs")
     if "{outage}" in path:

@@ -53,6 +53,8 @@ EXPECTED = """
     outage.see       yes yes yes yes no  no  no  no
     outage.manage    no  no  yes yes no  no  no  no
     contact.set      yes no  yes yes no  no  no  no
+    contact.see      yes no  yes yes no  no  no  no
+    notice.see       yes no  yes yes no  no  no  no
     usage.see        yes yes yes yes no  no  no  no
     abuse.see        yes no  yes yes no  no  no  no
     abuse.answer     no  no  yes yes no  no  no  no

@@ -49,10 +49,10 @@ NOT_SEEDED = {
     "breaker denominator shrinks": "There is no brake on automation yet.",
     "breaker counter lost at restart": "There is no brake on automation yet.",
     "reservation ignored by deadline override": "There are no reservations and no overrides yet.",
-    "notification on replay": "No notices are sent yet.",
 }
 
 NEAR = {
+    "notification on replay": "Here: what was sent still waits to be, in the fold.",
     "cursor moved before publish": "Here: of an attempt's output.",
     "late report charged twice": "Here: recorded twice. Only an attempt's one end is charged.",
     "exclude list ignored by backfill": "There is no backfill yet; the planner obeys it.",

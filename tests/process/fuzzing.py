@@ -20,6 +20,7 @@ UNSAYABLE = (
     "change",  # 60.0 is an integer to the schema, and refused here, as in all that follow
     "close_outage",  # times
     "enrol",  # names among the features
+    "set_contact",  # addresses that apprise understands, schemes that are allowed
     "find_cause",  # words, not blanks
     "impact",  # sets of nodes, times
     "issue",  # who may have a token without end

@@ -123,6 +123,7 @@ class Site:
         self._zygote = zygote
         self._started: list[Process] = []
         self._webs: list[Web] = []
+        self.settings: dict[str, str] = {}
         self.master: Process | None = None
         self.disk: Disk | None = None
 
@@ -157,7 +158,7 @@ class Site:
         `cold`: as a user would, by its name; else from what has been loaded already. `log`: where
         it speaks, if not to a file of its own beside the data.
         """
-        env = {"JOBLEDGER_DATA": str(data or self.data)}
+        env = {"JOBLEDGER_DATA": str(data or self.data), **self.settings}
         if self.database_url:
             env["JOBLEDGER_DATABASE_URL"] = self.database_url
         said = log or self.folder / f"{name}.log"

@@ -91,6 +91,7 @@ class TestOutages(Ours):
     questions: ClassVar[Any] = {
         "list_outages": [{"only_open": True}, {"since": START + 3_000_000_000, "limit": 2}],
         "show_outage": [{"outage": number} for number in (1, 2, 999)],
+        "list_notices": [{"user": "dan", "state": "sent"}, {"desk": "helpdesk", "before": 9}],
     }
 
 

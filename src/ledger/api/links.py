@@ -22,6 +22,7 @@ PAST_OF_NODE = ("node_history", "node_jobs")
 AGENTS = ("sync",)
 OF_TOKEN = ("revoke",)
 OF_OUTAGE = ("show_outage", "affected", "find_cause", "close_outage")
+OF_CONTACT = ("show_contact", "set_contact", "try_contact", "remove_contact")
 OF_PROJECTION = ("show_projection", "skip_projection")
 
 ASKABLE = {"projection": "projections/0/projection", "query": "projections/0/queries/0/query"}
@@ -38,6 +39,8 @@ AFTER: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "list_abuse": ({"finding": "findings/0/finding"}, ("show_finding", "answer_finding")),
     "open_outage": ({"outage": "outage"}, OF_OUTAGE),
     "list_outages": ({"outage": "outages/0/outage"}, OF_OUTAGE),
+    "list_contacts": ({"owner": "contacts/0/owner"}, OF_CONTACT),
+    "list_notices": ({"notice": "notices/0/notice"}, ("show_notice",)),
     "askable": (ASKABLE, ("ask",)),
     "list_projections": ({"projection": "projections/0/projection"}, OF_PROJECTION),
 }

@@ -49,6 +49,20 @@ def of_master(running: Running) -> Iterator[Metric]:
     yield gauge("abuse_findings", "Number of the last finding of abuse", c.watch.findings)
     yield from _writing(running)
     yield from _planning(running)
+    yield from _telling(running)
+
+
+def _telling(running: Running) -> Iterator[Metric]:
+    c, counts = running.master.cluster, running.outbox.counts
+    now = running.master.now()
+    unreachable = sum(not running.outbox.reachable(c, n.to, n.desk) for n in c.notices.values())
+    oldest = min((n.due_at for n in c.notices.values()), default=now)
+    yield gauge("notices_waiting", "Notices that are due and not sent", len(c.notices))
+    yield gauge("notices_unreachable", "Those of them to whom no contact is known", unreachable)
+    text = "How long the oldest of the waiting notices has been due"
+    yield gauge("notice_oldest_seconds", text, max(0, now - oldest) / 1e6)
+    yield counter("notices_sent", "Notices sent by this master", counts.sent)
+    yield counter("notice_failures", "Tries to send a notice that failed", counts.failed)
 
 
 def _writing(running: Running) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ from ledger.api.auth import Caller, Who
 from ledger.api.waiting import FRESH
 from ledger.commands import CloseOutage, Command, FindCause, OpenOutage
 from ledger.domain.errors import Forbidden, Malformed, UnknownOutage
+from ledger.master.telling import asked_of
 from ledger.models import (
     AffectedJobOut,
     AffectedOut,
@@ -74,7 +75,7 @@ async def show_outage(who: Who, outage: Number) -> OutageDetailOut:
             for m in found.members
         ],
         causes=[CauseOut(at=show.at(c.at), by=c.by, cause=c.cause) for c in found.causes],
-        notices=[_notice(n) for n in _visible(who, found.notices)],
+        notices=[notice_out(n) for n in _visible(who, found.notices)],
         position=who.request.state.ledger_position,
     )
 
@@ -88,18 +89,9 @@ async def affected(who: Who, outage: Number) -> AffectedOut:
     found = await _found(who, outage)
     row = found.row
     own = "" if who.subject.role == "operator" else who.subject.name
-    by_hand = row.kind in ("operator", "planned")
-    users = await history.ask(
-        who,
-        "outage_impact",
-        "impact",
-        nodes=[m.node for m in found.members] or None,
-        since=row.since,
-        until=None if row.closed_at is None else row.until + 1,
-        outages=[outage],
-        window=by_hand,
-        user=own,
-    )
+    nodes, over = [m.node for m in found.members], row.until if row.closed_at else 0
+    asked = asked_of(outage, row.kind, nodes, row.since, over)
+    users = await history.ask(who, "outage_impact", "impact", **asked, user=own)
     return AffectedOut(
         outage=_outage(row),
         users=[_user(user, found.notices) for user in users],
@@ -180,7 +172,8 @@ def _outage(row: Any) -> OutageOut:
     )
 
 
-def _notice(row: Any) -> NoticeOut:
+def notice_out(row: Any) -> NoticeOut:
+    """A notice out of the tables."""
     return NoticeOut(
         notice=row.notice,
         to=row.to,
@@ -210,7 +203,7 @@ def _user(user: Any, notices: Iterable[Any]) -> AffectedUserOut:
         requeued=user.requeued,
         needs_owner=user.needs_owner,
         lost_node_s=user.lost_us / 1_000_000,
-        told=[_notice(n) for n in notices if not n.desk and n.to == user.user],
+        told=[notice_out(n) for n in notices if not n.desk and n.to == user.user],
         jobs=[
             AffectedJobOut(
                 job=job.job,

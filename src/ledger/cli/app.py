@@ -43,6 +43,8 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "queue": ("demand:queue", "Say how long the queue is, and what is in use."),
             "demand": ("demand:demand", "Say what was asked for, queued and unmet over time."),
             "outage": ("outages:outage_app", "Look at outages, open and close them."),
+            "contact": ("contacts:contact_app", "Say how you are told of outages."),
+            "notice": ("notices:notice_app", "Look at who was told, and what they are told."),
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
             "abuse": ("abuse:abuse_app", "List who broke the rules of use, and answer."),
             "ask": ("ask:ask", "Ask a projection; alone: list what can be asked."),

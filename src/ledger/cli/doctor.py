@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LITTLE_ROOM, NO_ROOM = 5 << 30, 256 << 20
 LAG_EVENTS = 1_000
 SLOW_S = 1.0
+MANY = 1_000
+LATELY_DAYS = 7
 COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
 
 
@@ -193,6 +195,21 @@ def _backups(client: "Client") -> Iterator[tuple[str, str, str]]:
         yield "ok", f"the newest verified one is {state.age_s / 3600:.1f} h old", ""
 
 
+def _notices(client: "Client") -> Iterator[tuple[str, str, str]]:
+    waiting = client.notices(state="waiting", limit=MANY).notices
+    late = [n for n in waiting if n.error]
+    since = datetime.now(UTC) - timedelta(days=LATELY_DAYS)
+    given_up = [n for n in client.notices(state="failed", limit=MANY).notices if n.due_at > since]
+    advice = "`jobledger notice list` shows them; see JOBLEDGER_MAIL, and `jobledger contact test`."
+    if late:
+        yield "warn", f"{len(late)} notices could not be sent yet: {late[0].error}", advice
+    if given_up:
+        found = f"{len(given_up)} notices of the last {LATELY_DAYS} days were given up"
+        yield "warn", f"{found}: {given_up[0].error}", advice
+    if not late and not given_up:
+        yield "ok", f"{len(waiting)} wait, none has failed lately", ""
+
+
 def _nodes(client: "Client") -> Iterator[tuple[str, str, str]]:
     nodes = client.nodes().nodes
     if not nodes:
@@ -230,6 +247,7 @@ CHECKS = (
     Check("projections", _projections),
     Check("disk", _disk),
     Check("backups", _backups),
+    Check("notices", _notices),
     Check("nodes", _nodes),
     Check("release", _builds),
 )

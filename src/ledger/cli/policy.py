@@ -93,7 +93,7 @@ class RulesOfOutages(Options):
         str, Parameter(help="A master that was away for longer is an outage: 60.")
     ] = ""
     notify: Annotated[
-        bool | None, Parameter(help="May people be told of outages? None are yet.")
+        bool | None, Parameter(help="Are people told of outages? Yes, unless this says no.")
     ] = None
     notice_delay: Annotated[
         str, Parameter(help="How long an outage gathers before people are told: 60.")

@@ -18,6 +18,7 @@ from ledger.cli.words import BadWord, duration
 
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
+    from ledger.master.outbox import Post
     from ledger.settings import Settings
 
 JOIN_S = 20.0
@@ -192,6 +193,7 @@ def master(
         backups=settings.backup_directory(),
         backup_every_s=_backup_every(settings),
         expect_log=settings.expect_log,
+        post=_post(settings),
     )
     try:
         return run(wanted, say, insecure=insecure_listen or settings.insecure_listen)
@@ -329,6 +331,23 @@ def _settings(data: Path | None) -> "Settings":
 def _backup_every(settings: "Settings") -> int:
     """Seconds between two backups; 0 for none."""
     return duration(settings.backup_every) if settings.backup_every else 0
+
+
+def _post(settings: "Settings") -> "Post":
+    """How people are told. Raises `Stop` where the mail server can't be understood."""
+    from ledger.effects.channels import MAIL, BadChannel, parse
+    from ledger.master.outbox import Post
+    from ledger.settings import listeners
+
+    mail = settings.mail.get_secret_value()
+    try:
+        if mail and ((found := parse(mail)).mail or found.scheme not in MAIL):
+            raise BadChannel("it is no mailto:// or mailtos:// URL")
+    except BadChannel as bad:
+        raise Stop(
+            exits.CONFIG, f"JOBLEDGER_MAIL: {bad}.", "See docs/how-to/tell-people.md."
+        ) from None
+    return Post(mail, settings.mail_domain, listeners(settings.channels))
 
 
 def _database(settings: "Settings") -> str | None:

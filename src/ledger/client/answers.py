@@ -95,6 +95,41 @@ class Answers(ABC):
         pool, limit."""
         return self._get("/v1/node-failures", m.NodeFailuresOut, filters)
 
+    def contacts(self) -> m.ContactsOut:
+        """How people and desks are told, as far as one may see it."""
+        return self._get("/v1/contacts", m.ContactsOut)
+
+    def contact(self, owner: str, *, desk: bool = False) -> m.ContactOut:
+        """How one is told."""
+        return self._get(f"/v1/contacts/{owner}", m.ContactOut, _desk(desk))
+
+    def set_contact(self, owner: str, wanted: m.ContactIn) -> m.ContactOut:
+        """Say how one is told, from now on so and not otherwise."""
+        return self._model(self._ask("PUT", f"/v1/contacts/{owner}", body=wanted), m.ContactOut)
+
+    def remove_contact(self, owner: str, *, desk: bool = False) -> m.DoneOut:
+        """Forget how one is told."""
+        path = f"/v1/contacts/{owner}"
+        return self._model(self._ask("DELETE", path, params=_desk(desk)), m.DoneOut)
+
+    def try_contact(self, owner: str, *, desk: bool = False) -> m.TriedOut:
+        """Send one a test message."""
+        path = f"/v1/contacts/{owner}/test"
+        return self._model(self._ask("POST", path, params=_desk(desk)), m.TriedOut)
+
+    def notices(self, **filters: Any) -> m.NoticesOut:
+        """One page of notices: user, desk, outage, state, limit, cursor."""
+        return self._get("/v1/notices", m.NoticesOut, filters)
+
+    def notice(self, number: int) -> m.NoticeDetailOut:
+        """One notice."""
+        return self._get(f"/v1/notices/{number}", m.NoticeDetailOut)
+
+    def preview(self, outage: int, why: str, to: str, *, desk: bool = False) -> m.LetterOut:
+        """The text that one would be sent of an outage now."""
+        params = {"outage": outage, "why": why, "to": to, **_desk(desk)}
+        return self._get("/v1/notices/preview", m.LetterOut, params)
+
     def projections(self) -> m.ProjectionsOut:
         """All projections that are installed, and how far they are."""
         return self._get("/v1/projections", m.ProjectionsOut)
@@ -125,3 +160,7 @@ class Answers(ABC):
     @abstractmethod
     def _model(self, asked: wire.Ask, model: type[wire.Model]) -> wire.Model:
         """The answer to a request, understood as a model."""
+
+
+def _desk(desk: bool) -> dict[str, Any]:
+    return {"desk": "true"} if desk else {}

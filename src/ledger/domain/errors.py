@@ -167,6 +167,13 @@ class UnknownOutage(Unknown):
     hint = "`jobledger outage list` lists those there were."
 
 
+class UnknownNotice(Unknown):
+    """There is no notice of that number."""
+
+    code, status = "unknown_notice", 404
+    hint = "`jobledger notice list` lists those there were."
+
+
 class UnknownQuestion(Unknown):
     """No projection has a question of that name."""
 

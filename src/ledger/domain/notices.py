@@ -31,6 +31,13 @@ PATIENCE = 5
 STALE_US = 86_400 * 1_000_000
 """What is over for longer is no news for a support desk."""
 
+FIRST_AGAIN_US = 30 * 1_000_000
+MOST_AGAIN_US = 1_800 * 1_000_000
+"""A failed notice is tried again after so long, then after twice that, up to this."""
+
+GIVEN_UP_US = 3 * 86_400 * 1_000_000
+"""What could not be sent for so long is given up."""
+
 # ── what is due ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -63,6 +70,35 @@ def due(c: Cluster, now: int) -> list[Notice]:
     """The notices that are to be sent now, those that wait longest first."""
     found = [notice for notice in c.notices.values() if notice.next_at <= now]
     return sorted(found, key=lambda notice: (notice.next_at, notice.n))
+
+
+def again_at(tries: int, now: int, due_at: int) -> int:
+    """When a notice is tried again whose `tries`-th try has failed now, µs; 0: it is given up."""
+    again = now + min(FIRST_AGAIN_US << min(tries - 1, 20), MOST_AGAIN_US)
+    return again if again <= due_at + GIVEN_UP_US else 0
+
+
+def stale(c: Cluster, at: int) -> list[Event]:
+    """What a restored log leaves untold: what was due, or happened, days before, of which people
+    were told by the log that was lost, or know by now."""
+    failed: list[Event] = [
+        NoticeFailed(
+            notice=notice.n,
+            to=notice.to,
+            desk=notice.desk,
+            error="the log was restored from a copy long after this was due",
+            tries=notice.tries,
+            next_at=0,
+        )
+        for notice in c.notices.values()
+        if at - notice.due_at > GIVEN_UP_US
+    ]
+    told: list[Event] = [
+        OutageTold(outage=o.n, why="hit", as_of=c.position, notices=0)
+        for o in (*c.past_outages.values(), *c.outages.values())
+        if o.touched > o.told_as_of and at - o.touched_at > GIVEN_UP_US
+    ]
+    return failed + told
 
 
 def _users_due(c: Cluster, o: Outage, now: int) -> Iterator[Why]:

@@ -43,6 +43,8 @@ TABLE: dict[str, Rule] = {
     "outage.see": Rule("any", "any", "no", "no", "outages, their nodes, windows and causes"),
     "outage.manage": Rule("no", "any", "no", "no", "open, plan and close outages, say their cause"),
     "contact.set": Rule("own", "any", "no", "no", "say how one is told (desks: operators)"),
+    "contact.see": Rule("own", "any", "no", "no", "how somebody is told, by scheme and host"),
+    "notice.see": Rule("own", "any", "no", "no", "notices: due, sent, failed (desks: operators)"),
     "usage.see": Rule("any", "any", "no", "no", "how much of the cluster was used, and by whom"),
     "abuse.see": Rule("own", "any", "no", "no", "who broke the rules of use (users: themselves)"),
     "abuse.answer": Rule("no", "any", "no", "no", "say what became of a finding"),

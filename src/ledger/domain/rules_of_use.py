@@ -36,12 +36,12 @@ WORDS: dict[str, str] = {
         "within it of one another are one outage."
     ),
     "absence_s": "A master that was away for longer is an outage.",
-    "notify": "1: people may be told of outages; 0: nobody is. This release sends no notices.",
+    "notify": "1: people are told of outages; 0: nobody is.",
     "notice_delay_s": (
-        "So long after an outage has last grown those whom it hit are to be told. This release "
-        "sends no notices."
+        "So long after an outage has last grown those whom it hit are told; if it goes on growing, "
+        "after five times that."
     ),
-    "notice_jobs": "So many jobs are to be named in one notice. This release sends no notices.",
+    "notice_jobs": "So many jobs are named in one notice; it says how many others there are.",
 }
 """What each field of the policy means, in a sentence for users."""
 

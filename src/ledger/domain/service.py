@@ -11,7 +11,7 @@ from ledger.commands import (
 )
 from ledger.domain import abuse
 from ledger.domain.errors import Forbidden, Malformed, UnknownToken
-from ledger.domain.notices import hush
+from ledger.domain.notices import hush, stale
 from ledger.domain.outage import absence, short_us
 from ledger.domain.permissions import demand
 from ledger.domain.state import RULES, Ask, Cluster, Outcome, Policy, Token
@@ -130,7 +130,7 @@ def decide_start(c: Cluster, ask: Ask, cmd: StartMaster) -> Outcome:
     away: list[Event] = []
     away_us = ask.at - c.at if cmd.away_us is None else cmd.away_us
     if c.incarnation and c.incarnation != cmd.incarnation:
-        restored = _restored(c, cmd.incarnation)
+        restored = _restored(c, cmd.incarnation, ask.at)
         number = further(c.next_outage, OUTAGES_APART)
         away = absence(c, c.at, ask.at, "restored", number)
     elif c.at and away_us > short_us(c.policy):
@@ -151,7 +151,7 @@ def further(number: int, apart: int) -> int:
     return (number // apart + 2) * apart
 
 
-def _restored(c: Cluster, incarnation: str) -> list[Event]:
+def _restored(c: Cluster, incarnation: str, at: int) -> list[Event]:
     """What a copy of a log begins with. The log may have gone on behind its end: what waits here
     may have run by then, so every live job is held until an operator has looked."""
     return [
@@ -172,6 +172,7 @@ def _restored(c: Cluster, incarnation: str) -> list[Event]:
             for job in c.jobs.values()
             if job.hold != "admin"
         ),
+        *stale(c, at),
     ]
 
 

@@ -9,13 +9,16 @@ from ledger import __version__
 from ledger.commands import SYSTEM, SetPolicy, StartMaster, StopMaster
 from ledger.domain.errors import Refusal
 from ledger.domain.state import Cluster
+from ledger.effects.sender import Sender
 from ledger.master.contacts import Contacts
 from ledger.master.loop import Master
+from ledger.master.outbox import NO_POST, Outbox, Post
 from ledger.master.outputs import Outputs
 from ledger.master.past import Past
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints, Recovered
 from ledger.master.service import Bells, Running
+from ledger.master.telling import History, Teller
 from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand, Ticker
 from ledger.projection.reader import Reader
@@ -36,7 +39,7 @@ class Core:
         reader: LogReader,
         fresh: Callable[[], bool],
     ) -> None:
-        self._recovered, self._reader = recovered, reader
+        self._recovered, self._reader, self._fresh = recovered, reader, fresh
         self.master = Master(log, recovered.cluster, now, refold, die)
         self.texts = Texts(reader)
         self.contacts = Contacts(self.master, self.texts, fresh, reader)
@@ -48,9 +51,16 @@ class Core:
         self._ticker = Ticker(self.master, self.contacts, self.planner, self.refused)
 
     def running(
-        self, history: Reader, past: Past, outputs: Outputs, checkpoints: Checkpoints
+        self,
+        history: Reader,
+        past: Past,
+        outputs: Outputs,
+        checkpoints: Checkpoints,
+        post: Post = NO_POST,
     ) -> Running:
         """These parts as the API sees them, with what it needs beside them."""
+        known = History(history)
+        outbox = Outbox(self.master, self.texts, known, post, Sender(), self._fresh)
         return Running(
             self.master,
             self.contacts,
@@ -64,6 +74,8 @@ class Core:
             self.bells,
             self._recovered.report(),
             checkpoints,
+            Teller(self.master, known),
+            outbox,
         )
 
     async def begin(

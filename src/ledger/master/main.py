@@ -24,6 +24,7 @@ from ledger.domain.state import Cluster
 from ledger.master.clock import Clock
 from ledger.master.core import Core
 from ledger.master.loop import Once
+from ledger.master.outbox import NO_POST, Post
 from ledger.master.outputs import Outputs
 from ledger.master.past import Apart
 from ledger.master.reader import LogReader
@@ -59,7 +60,7 @@ class MasterSettings:
     """How a master is run. `operator_uids`: accounts that are operators on the Unix socket.
     `job_lease_s`: make this the policy's lease before any agent is answered. `backups`: the folder
     whose newest backup it tells the age of, and how often there should be one (0: never).
-    `expect_log`: never begin a new log."""
+    `expect_log`: never begin a new log. `post`: how people are told."""
 
     data: Path
     database_url: str | None = None
@@ -71,6 +72,7 @@ class MasterSettings:
     backups: Path | None = None
     backup_every_s: int = 0
     expect_log: bool = False
+    post: Post = NO_POST
 
 
 def run_master(settings: MasterSettings, serve: Serve, say: Callable[[str], None]) -> int:
@@ -204,7 +206,10 @@ class Reign:
             )
         history = Reader(found.projections, self._settings.data, self._settings.database_url)
         apart = Apart(self._settings.data, self._settings.database_url)
-        running = core.running(history, apart, outputs, self._checkpoints)
+        post = self._settings.post
+        running = core.running(history, apart, outputs, self._checkpoints, post)
+        tellers = (running.teller.run(), running.outbox.run())
+        workers += map(asyncio.ensure_future, tellers)
         workers.append(asyncio.ensure_future(self._keep_house(running)))
         _spare_garbage_collector(everything=True)
         service.running = running

@@ -11,10 +11,12 @@ from ledger.events import AttemptEnded, JobEnded, Recorded
 from ledger.master.contacts import Contacts
 from ledger.master.identity import by_token, expiry
 from ledger.master.loop import Master
+from ledger.master.outbox import Outbox
 from ledger.master.outputs import Outputs
 from ledger.master.past import Past
 from ledger.master.reader import LogReader
 from ledger.master.recovery import Checkpoints
+from ledger.master.telling import Teller
 from ledger.master.texts import Texts
 from ledger.master.timers import Planner, RefusedDemand
 from ledger.projection.reader import Reader
@@ -81,6 +83,8 @@ class Running:
     bells: Bells
     recovery: dict[str, int]
     checkpoints: Checkpoints
+    teller: Teller
+    outbox: Outbox
 
 
 @dataclass

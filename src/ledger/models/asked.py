@@ -25,7 +25,8 @@ def _text(value: str) -> str:
     return value
 
 
-def _line(value: str) -> str:
+def one_line(value: str) -> str:
+    """Text of one line, without tabs."""
     if "\n" in value or "\t" in value or "\r" in value:
         raise ValueError("must be one line, without tabs")
     return _text(value)
@@ -36,11 +37,13 @@ Name = Annotated[str, StringConstraints(pattern=NAME, max_length=64)]
 OptionalName = Annotated[str, StringConstraints(pattern=f"^$|{NAME}", max_length=64)]
 _IS_TEXT = Field(json_schema_extra={"pattern": f"^[^{_CONTROLS}]*$"})
 _IS_LINE = Field(json_schema_extra={"pattern": rf"^[^\t\n\r{_CONTROLS}]*$"})
-Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(_line), _IS_LINE]
+Line = Annotated[str, StringConstraints(max_length=200), AfterValidator(one_line), _IS_LINE]
 Text = Annotated[str, StringConstraints(max_length=4_000), AfterValidator(_text), _IS_TEXT]
 Argument = Annotated[str, StringConstraints(max_length=32_768), AfterValidator(_text), _IS_TEXT]
 Script = Annotated[str, StringConstraints(max_length=512 * 1024), AfterValidator(_text), _IS_TEXT]
-Path = Annotated[str, StringConstraints(max_length=1_024, pattern=r"^$|^/"), AfterValidator(_line)]
+Path = Annotated[
+    str, StringConstraints(max_length=1_024, pattern=r"^$|^/"), AfterValidator(one_line)
+]
 JobId = Annotated[int, Field(ge=1, le=2**53, strict=True)]
 Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]

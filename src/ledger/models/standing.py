@@ -19,6 +19,7 @@ InnerPart = Literal[
     "timers",
     "log",
     "memory",
+    "notices",
 ]
 
 

@@ -4,7 +4,7 @@ Nothing is kept for it but figures that are counted anyway; everything else is l
 asked for, a millisecond at a time, so that nobody waits because somebody looks.
 """
 
-from ledger.master.inner.cluster import keys, leases, outbox, plan, queue, timers
+from ledger.master.inner.cluster import keys, leases, notices, outbox, plan, queue, timers
 from ledger.master.inner.look import Look, Seen
 from ledger.master.inner.stores import checkpoints, log, memory, projections
 
@@ -14,7 +14,7 @@ PARTS: dict[str, Look] = {
     look.__name__: look
     for look in (
         *(queue, leases, outbox, checkpoints, projections),
-        *(plan, keys, timers, log, memory),
+        *(plan, keys, timers, log, memory, notices),
     )
 }
 """Every part by its name."""

@@ -8,7 +8,7 @@ from ledger.commands import ReportEnded, ReportStarted
 from ledger.domain.explain import Tally
 from ledger.domain.orders import due
 from ledger.domain.schedule import natural
-from ledger.domain.state import KEY_LIFETIME_US
+from ledger.domain.state import KEY_LIFETIME_US, Notice
 from ledger.master.inner.look import Row, Seen, reigning, sliced
 from ledger.master.loop import MAX_QUEUED
 from ledger.master.service import Service
@@ -111,6 +111,49 @@ async def outbox(service: Service, limit: int) -> Seen:
     }
     text = f"{total} orders not yet obeyed, {reports} reports not yet recorded."
     return Seen(text, facts, rows, total - len(rows))
+
+
+async def notices(service: Service, limit: int) -> Seen:
+    """Notices that wait to be sent, how often each was tried, and what this master has sent."""
+    running = reigning(service)
+    master, outbox, counts = running.master, running.outbox, running.outbox.counts
+    rows: list[Row] = []
+    total = unreachable = 0
+    async for c, notice in sliced(master, lambda c: sorted(c.notices.values(), key=_waits)):
+        reached = outbox.reachable(c, notice.to, notice.desk)
+        total, unreachable = total + 1, unreachable + (not reached)
+        if len(rows) < limit:
+            rows.append(
+                {
+                    "notice": notice.n,
+                    "to": notice.to,
+                    "desk": notice.desk,
+                    "outage": notice.outage,
+                    "why": notice.why,
+                    "due_at": notice.due_at,
+                    "tries": notice.tries,
+                    "next_at": notice.next_at,
+                    "reachable": reached,
+                }
+            )
+    facts: Row = {
+        "waiting": total,
+        "unreachable": unreachable,
+        "under_way": outbox.under_way,
+        "sent": counts.sent,
+        "failed_tries": counts.failed,
+        "last_error": counts.error,
+        "failed_at": counts.error_at,
+        "trouble": running.teller.trouble,
+    }
+    text = f"{total} notices wait, {unreachable} of them for a contact; {counts.sent} were sent."
+    if running.teller.trouble:
+        text += f" Not all can be told yet: {running.teller.trouble}."
+    return Seen(text, facts, rows, total - len(rows))
+
+
+def _waits(notice: Notice) -> tuple[int, int]:
+    return notice.due_at, notice.n
 
 
 async def plan(service: Service, limit: int) -> Seen:
