@@ -262,6 +262,7 @@ def test_nobody_is_told_while_the_policy_says_so(post: Posted) -> None:
     s.operator.ok("PATCH", "/v1/policy", {"notify": 0})
     quiet = hit(s, "n1", "ann")
     s.clock.advance(3600)
+    until(lambda: not s.state(lambda c: c.jobs), "the job is given up")
     s.operator.ok("PATCH", "/v1/policy", {"notify": 1})
     loud = hit(s, "n2", "ann")
     s.clock.advance(61)
