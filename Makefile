@@ -45,8 +45,9 @@ mutants: venv ## seed known bugs in a copy, show which test kills each; some: ma
 bench: venv ## measure against the targets, each beside its baseline; some: make bench ARGS="3 4 --small"
 	@PYTHONPATH=. $(PY) -m benchmarks $(ARGS)
 
-docs: venv ## write again the pages of docs/reference that are made from the code
+docs: venv ## write again what in docs/ is made from the code: reference pages, outputs of commands
 	@$(PY) -m ledger.testing.reference
+	@$(PY) -m ledger.testing.outputs
 
 clean: ## remove what these targets made, but .venv
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

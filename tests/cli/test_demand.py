@@ -111,7 +111,7 @@ def test_demand_is_told(service: Service, call: Call) -> None:
     service.say("GET", "/v1/demand", answer(BUSY, demanded(11), zone="Europe/Berlin"))
     done = call("demand", "--by", "hour", "--zone", "Europe/Berlin", "--since", "-2h")
     assert done.out.splitlines() == [
-        "Between 2026-11-20 10:00:00 and 2026-11-20 12:00:00 1,500 jobs asked for 1,500.0 node "
+        "Between 2026-11-20 10:00:00 and 2026-11-20 12:00:00, 1,500 jobs asked for 1,500.0 node "
         "hours; 2 were refused, 0 withdrawn, 0 started.",
         "HOUR              ASKED  REFUSED  WITHDRAWN  STARTED  QUEUED  WANTED  IN USE  SERVING  "
         "UNMET",

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ledger.api.server import serve
+from ledger.domain.cluster import fold
 from ledger.domain.state import Cluster
 from ledger.master.core import Core
 from ledger.master.outputs import Outputs
@@ -44,10 +45,11 @@ def found(data: Path) -> bool:
 
 
 @contextmanager
-def served(data: Path, progress: Progress | None = None) -> Iterator[str]:
+def served(data: Path, progress: Progress | None = None, now: int | None = None) -> Iterator[str]:
     """The URL at which the archive in `data` answers until the block ends.
 
     Its projections are made first, where they are not yet: the first question waits for that.
+    With `now` (µs) it is no archive: it answers as a service whose log this is would at that time.
     Raises `LogFailure`, or a database's own error where they can't be made.
     """
     projections = discover().projections
@@ -58,7 +60,7 @@ def served(data: Path, progress: Progress | None = None) -> Iterator[str]:
         loop = asyncio.new_event_loop()
 
         async def run() -> None:
-            service = _service(Path(private), data, projections)
+            service = _service(Path(private), data, projections, now)
             server = asyncio.ensure_future(serve(service, stop, listen=(), insecure=False))
             await asyncio.sleep(0)  # its first step binds the socket
             ready.set()
@@ -90,20 +92,26 @@ def _make(projection: Projection, data: Path, progress: Progress | None) -> None
                 progress(projection.name, follower.checkpoint.position, head)
 
 
-def _service(private: Path, data: Path, projections: dict[str, Projection]) -> Service:
-    """A service over what is past: no job lives, every question is one of history."""
+def _service(
+    private: Path, data: Path, projections: dict[str, Projection], now: int | None
+) -> Service:
+    """A service over what is past. Of an archive, no job lives: all questions are of history."""
     log = open_log(data, None, write=False)
     head = log.head()
     reader = LogReader(partial(open_log, data, None, write=False))
     history = Reader(projections, data, None)
-    last: int = history.ask("jobs", history.query("jobs", "last")).value
-    cluster = Cluster(position=head.position, at=head.at, epoch=head.epoch, next_job=last + 1)
-    cluster.ended = bytearray(b"\1" * (last + 1))  # every job there was is over
+    if now is None:
+        last: int = history.ask("jobs", history.query("jobs", "last")).value
+        cluster = Cluster(position=head.position, at=head.at, epoch=head.epoch, next_job=last + 1)
+        cluster.ended = bytearray(b"\1" * (last + 1))  # every job there was is over
+    else:
+        cluster = Cluster()
+        fold(log.read(), cluster)
     recovered = Recovered(cluster, 0, 0, 0, clean_stop=True, lost=0, set_aside=())
-    now = head.at + 1  # so that what happened last is over
+    present = head.at + 1 if now is None else now  # what happened last is over
     core = Core(
-        log, recovered, lambda: now, lambda: cluster, lambda reason: None, reader, lambda: True
+        log, recovered, lambda: present, lambda: cluster, lambda reason: None, reader, lambda: True
     )
     past = Here(pasts_of(data, None))
     running = core.running(history, past, Outputs(private / "output"), Checkpoints(private))
-    return Service(private, None, frozenset({os.getuid()}), running, archive=True)
+    return Service(private, None, frozenset({os.getuid()}), running, archive=now is None)

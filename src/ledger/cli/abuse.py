@@ -45,7 +45,7 @@ def list_(
     kept = found[:limit] if limit else found
     answer = FindingsOut(findings=kept, position=page.position)
     if form in ("table", "wide") and kept:
-        shown.data(_verdict(kept))
+        shown.sentence(_verdict(kept))
     empty = "No findings. `jobledger policy show` shows the rules of use."
     shown.write(kept, COLUMNS, form, name=lambda f: str(f.finding), tree=answer, empty=empty)
     if page.next is not None or len(found) > len(kept):
@@ -80,7 +80,7 @@ def show(
         found = past.of(client).finding(finding)
     if shown.tree(found, form, name=str(found.finding)):
         return exits.OK
-    shown.data(line(found.sentence))
+    shown.sentence(line(found.sentence))
     shown.data("")
     shown.pairs(
         [
@@ -100,7 +100,7 @@ def show(
     shown.data("")
     shown.data("How to stay within the rule:")
     for advice in found.advice:
-        shown.data(f"  {line(advice)}")
+        shown.sentence(line(advice), indent=2)
     shown.data(f"As of position {found.position}.")
     return exits.OK
 

@@ -95,11 +95,13 @@ def _row(one: "AskableOut", query: Any) -> Row:
 
 
 def _at_length(one: "AskableOut") -> None:
-    shown.data(f"{one.projection}: {line(one.question)} (asked by {one.asked_by})")
+    shown.sentence(f"{one.projection}: {line(one.question)} (asked by {one.asked_by})")
     for query in one.queries:
         shown.data(f"\n  jobledger ask {one.projection} {query.query}")
-        for text in lines(query.text).splitlines():
-            shown.data(f"    {text}".rstrip())
+        for n, paragraph in enumerate(lines(query.text).split("\n\n")):
+            if n:
+                shown.data("")
+            shown.sentence(" ".join(paragraph.split()), indent=4)
         for p in query.parameters:
             default = json_text(p.default)
             need = "needed" if p.required else f"else {default}" if p.default else "may be left out"

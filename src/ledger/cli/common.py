@@ -59,10 +59,10 @@ class Service:
         stamina.instrumentation.set_on_retry_hooks([])
         settings = self.settings()
         with (
-            _place(settings) as url,
+            _place(settings) as (url, token),
             Client(
                 url,
-                settings.token.get_secret_value(),
+                token,
                 patience_s=settings.timeout,
                 on_retry=Patience(),
             ) as client,
@@ -117,23 +117,24 @@ PRESENT = AsOf()
 
 
 @contextmanager
-def _place(settings: "Settings") -> Iterator[str]:
-    """The URL of the service that is meant. An archive gets one for as long as this lasts."""
+def _place(settings: "Settings") -> Iterator[tuple[str, str]]:
+    """The URL of the service that is meant, and the token for it. An archive gets a URL for as long
+    as this lasts, and knows no tokens."""
     from ledger.settings import SOCKET
 
-    data = settings.data
+    data, token = settings.data, settings.token.get_secret_value()
     if settings.url or data is None or (data / SOCKET).exists() or not data.is_dir():
-        yield settings.service_url()
+        yield settings.service_url(), token
         return
     from ledger import logs
     from ledger.api import archive
 
     logs.quiet()
     if not archive.found(data):
-        yield settings.service_url()
+        yield settings.service_url(), token
         return
     with archive.served(data, Making() if sys.stderr.isatty() else None) as url:
-        yield url
+        yield url, ""
 
 
 class Making:

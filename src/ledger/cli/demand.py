@@ -54,7 +54,7 @@ def queue(
     whole = found.whole
     held = f", {whole.held_jobs:,} of them held" if whole.held_jobs else ""
     of = "" if whole.nodes_in_service is None else f" of {whole.nodes_in_service:,} in service"
-    shown.data(
+    shown.sentence(
         f"{_waits(whole.queued_jobs)} for {_count(whole.queued_nodes, 'node')}{held}; "
         f"{_runs(whole.running_jobs)} on {_count(whole.nodes_in_use, 'node')}{of}."
     )
@@ -194,8 +194,8 @@ def _tell(found: "DemandOut", groups: list[str], *, wide: bool) -> None:
     zone = ZoneInfo(found.zone)
     kinds = {kind: sum(getattr(r, f"{kind}_jobs") for r in found.rows) for kind in COUNTED}
     hours = _hours(sum(row.asked_node_seconds for row in found.rows))
-    shown.data(
-        f"Between {when(found.since)} and {when(found.until)} "
+    shown.sentence(
+        f"Between {when(found.since)} and {when(found.until)}, "
         f"{_count(kinds['asked'], 'job')} asked for {hours} node hours; "
         f"{kinds['refused']:,} were refused, {kinds['withdrawn']:,} withdrawn, "
         f"{kinds['started']:,} started."
@@ -209,7 +209,7 @@ def _tell(found: "DemandOut", groups: list[str], *, wide: bool) -> None:
     if all(row.unmet_node_seconds is None for row in found.rows):
         columns = [c for c in columns if c.title not in NOBODYS]
     _table(columns, found.rows, fit=not wide)
-    shown.data(
+    shown.sentence(
         "QUEUED: jobs on average; WANTED, IN USE, SERVING: nodes on average; UNMET: node hours."
         if columns[-1].title in NOBODYS
         else "QUEUED: jobs on average; WANTED, IN USE: nodes on average."

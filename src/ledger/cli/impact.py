@@ -133,7 +133,7 @@ def _hit(found: "ImpactOut", were: str, *, fit: bool) -> None:
     """Those who were hit: a sentence that says by what, and a table."""
     jobs = [job for user in found.users for job in user.jobs]
     users = len({user.user for user in found.users})
-    shown.data(
+    shown.sentence(
         f"{_count(users, 'user')} and {_count(len({job.job for job in jobs}), 'job')} {were}"
         f"{sum(user.requeued for user in found.users)} queued again, "
         f"{shown_duration(sum(user.lost_node_s for user in found.users))} of node time lost."

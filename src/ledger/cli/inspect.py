@@ -60,7 +60,7 @@ SUMMARY: list[Column[InnerOut]] = [
 
 
 def _tell(found: InnerOut, *, fit: bool) -> None:
-    shown.data(line(found.sentence))
+    shown.sentence(line(found.sentence))
     shown.data("")
     shown.pairs((_title(name), _cell(name, value)) for name, value in found.facts.items())
     if found.rows:

@@ -278,7 +278,7 @@ def why(job: Job, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> 
         found = client.why(job_word(job))
     if shown.tree(found, form, name=found.reason):
         return exits.OK
-    shown.data(line(f"{found.sentence} ({found.reason})" if found.reason else found.sentence))
+    shown.sentence(line(f"{found.sentence} ({found.reason})" if found.reason else found.sentence))
     rows = list(found.evidence)
     if found.ahead:
         named = ", ".join(str(job) for job in found.ahead_jobs)
@@ -288,6 +288,6 @@ def why(job: Job, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> 
         rows.append(EvidenceOut(what="they asked for", found=f"at most {hours:.1f} node-hours"))
     shown.pairs((f"  {row.what}", row.found) for row in rows)
     for advice in found.advice:
-        shown.data(f"  {line(advice)}")
+        shown.sentence(line(advice), indent=2)
     shown.data(f"As of position {found.position} ({when(found.at)}), under policy {found.policy}.")
     return exits.OK

@@ -64,7 +64,7 @@ def show(
         found = past.of(client).outage(number)
     if shown.tree(found, form, name=str(found.outage)):
         return exits.OK
-    shown.data(line(_sentence(found)))
+    shown.sentence(line(_sentence(found)))
     _facts(found)
     if found.causes:
         rows = [[when(c.at), c.by, c.cause] for c in found.causes]
@@ -263,7 +263,7 @@ def _affected(found: "AffectedOut", *, fit: bool) -> None:
         say(f"Outage {number} hit nobody.")
     else:
         jobs = sum(user.hit for user in found.users)
-        shown.data(
+        shown.sentence(
             f"Outage {number} hit {_count(len(found.users), 'user')} and {_count(jobs, 'job')}: "
             f"{sum(u.requeued for u in found.users)} queued again, "
             f"{sum(u.lost for u in found.users)} lost, "
@@ -274,6 +274,7 @@ def _affected(found: "AffectedOut", *, fit: bool) -> None:
         right = [False, False, True, True, True, True, True, False]
         shown.table(titles, [_user(user) for user in found.users], right=right, fit=fit)
         rows = [[str(row[name]) for name in JOB_COLUMNS] for row in _job_rows(found)]
+        shown.data("")
         shown.table([name.upper() for name in JOB_COLUMNS], rows, fit=fit)
     if found.waiting:
         waited = sum(found.waiting.values())

@@ -56,9 +56,9 @@ def ask(settings: "Settings") -> StatusOut:
 
 
 def _tell(found: StatusOut) -> None:
-    shown.data(line(found.sentence))
+    shown.sentence(line(found.sentence))
     for warning in found.warnings:
-        shown.data(f"  {line(warning)}")
+        shown.sentence(line(warning), indent=2)
     shown.data("")
     shown.pairs(
         [
@@ -68,7 +68,7 @@ def _tell(found: StatusOut) -> None:
             ("nodes", _nodes(found)),
             ("pending, running", _jobs(found)),
             ("log", f"position {found.position}, last written {when(found.written_at) or 'never'}"),
-            ("projections", ", ".join(map(_projection, found.projections))),
+            ("projections", _projections(found.projections)),
             ("backup", _backup(found)),
             ("release", found.build),
         ]
@@ -92,6 +92,15 @@ def _jobs(found: StatusOut) -> str:
 def _counted(found: StatusOut) -> str:
     """What the master said last is as old as its silence."""
     return "" if found.master_silent_since is None else f" (at {when(found.counted_at)})"
+
+
+def _projections(found: list[ProjectionOut]) -> str:
+    """Those that are not up to date; of the others, how many."""
+    late = [_projection(one) for one in found if one.state != "up to date"]
+    if not late:
+        return f"all {len(found)} up to date" if found else ""
+    rest = len(found) - len(late)
+    return ", ".join([*late, *([f"{rest} up to date"] if rest else [])])
 
 
 def _projection(one: ProjectionOut) -> str:
