@@ -72,7 +72,9 @@ class Load:
         self._site, self._book, self._make = site, book, make
         self._enough = threading.Event()
         self.refused: list[str] = []
-        self._threads = [threading.Thread(target=self._submit) for _ in range(SUBMITTERS)]
+        self._threads = [
+            threading.Thread(target=self._submit, daemon=True) for _ in range(SUBMITTERS)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -108,7 +110,9 @@ class Patient:
         self._enough = threading.Event()
         self._last = time.monotonic()
         self.gap_s, self.doubted = 0.0, 0
-        self._threads = [threading.Thread(target=self._submit) for _ in range(SUBMITTERS)]
+        self._threads = [
+            threading.Thread(target=self._submit, daemon=True) for _ in range(SUBMITTERS)
+        ]
         for thread in self._threads:
             thread.start()
 

@@ -6,12 +6,15 @@ from threading import Thread
 from typing import Any
 
 import psycopg
+import structlog
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
 from ledger.store.bell import Bell
 from ledger.store.log import LogUnavailable
 from ledger.store.session import connect
+
+logger = structlog.get_logger("log")
 
 RETRY_S = 0.1
 RETRY_MOST_S = 5.0
@@ -47,7 +50,9 @@ class Listener:
                     while not self._heard(connection):
                         pass
                     return
-            except (psycopg.Error, LogUnavailable):
+            except (psycopg.Error, LogUnavailable) as error:
+                if pause == RETRY_S:
+                    logger.warning("listening for news was interrupted", error=str(error).strip())
                 if select.select([self._ended], [], [], pause)[0]:
                     return
                 pause = min(2 * pause, RETRY_MOST_S)
