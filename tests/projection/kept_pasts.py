@@ -10,7 +10,7 @@ takes more than STEPS, they are written as they come, but many in one.
 import bisect
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Together(Store):
         super().__init__(projection, data, url)
         self._count, self._last = 0, Checkpoint()
         self._held: sa.Connection | None = None
+        self._pipeline = ExitStack()
 
     def load(self, table: Table[Any], keys: Sequence[Key]) -> dict[Key, Any]:
         return (
@@ -96,6 +97,9 @@ class Together(Store):
             self._held = self._engine.connect()
             self._held.begin()
             assert checkpoints.read(self._held, self.projection.id, lock=True) == before
+            if self._held.dialect.name == "postgresql":  # no statement waits for the one before
+                driver: Any = self._held.connection.driver_connection
+                self._pipeline.enter_context(driver.pipeline())
         bulk = Bulk(self._held)
         for table, rows, gone in changes:
             bulk.upsert(table, rows)
@@ -107,6 +111,7 @@ class Together(Store):
     def settle(self) -> None:
         """End the transaction."""
         if self._held is not None:
+            self._pipeline.close()
             checkpoints.write(self._held, self.projection.id, self._last)
             self._held.commit()
             self._held.close()

@@ -33,7 +33,7 @@ SEEDS = ("0", "1", "4242")
 SIZES = (1, 7, 1000)
 AT_A_TIME = 2
 A_FEW = 15
-STEPS = 10_000
+STEPS = 5_000
 """Where there are more, many share a transaction: millions of those take hours."""
 
 
