@@ -269,7 +269,7 @@ def failures(
         window = _window(since, until, past, then)
         found = then.node_failures(**window, pool=pool, limit=limit)
     if form in ("table", "wide") and found.nodes:
-        shown.data(_verdict(found.nodes))
+        shown.sentence(_verdict(found.nodes))
     shown.write(
         found.nodes,
         SUSPECTS,

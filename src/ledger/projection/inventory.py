@@ -112,6 +112,6 @@ def _in_postgres(url: str) -> dict[tuple[str, int], int]:
         engine.dispose()
     found: dict[tuple[str, int], int] = {}
     for table, size_ in tables:
-        if m := TABLE.fullmatch(table):
+        if size_ is not None and (m := TABLE.fullmatch(table)):  # None: it was dropped just now
             found[m[1], int(m[2])] = found.get((m[1], int(m[2])), 0) + size_
     return found
