@@ -1,24 +1,31 @@
 """The history of a node is what a scan of every event gives."""
 
 import tempfile
+import time
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import Drain
 from ledger.events import Blob
+from ledger.projection.database import Bulk
+from ledger.projection.store import Store
+from ledger.testing.evidence import Evidence
 from ledger.testing.stories import OPERATOR, START, Story, Wanderer
 from ledger_projections import node_history
+from ledger_projections.node_history.rows import STAYS, TRIES, StayRow, TryRow
 from oracles.nodes import drained_because, facts_at, runs, state_at, suspects
 from places import Place
 from projection.keeping import Told, ask, close, in_batches, kept
 
 NODES = ("n1", "n2", "n3", "n4", "nowhere")
 FOREVER = 2**62
+MILLION = 1_000_000
 
 
 class Scripted(Story):
@@ -131,3 +138,54 @@ def test_a_window_has_what_was_in_it(tmp_path: Path) -> None:
     older = ask(follower, node_history.periods, node="n1", limit=2, before=rest[-1].position)
     assert [s.until for s in older[:1]] == [rest[-1].since]
     close(follower)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_a_million_jobs_are_asked_quickly(place: Place, database: str, evidence: Evidence) -> None:
+    """Rows as a year of a thousand nodes would leave them; each question, the middle of five."""
+    rng, nodes, year = Random(1), 1_000, 365 * 86_400_000_000  # noqa: S311
+    store = Store(node_history.PROJECTION, place.data, place.url)
+    store.open()
+    with store._engine.begin() as connection:
+        bulk = Bulk(connection)
+        for first in range(0, MILLION, 50_000):
+            made = [_made(job, rng, nodes, year) for job in range(first, first + 50_000)]
+            bulk.upsert(STAYS, [stay for stay, _ in made])
+            bulk.upsert(TRIES, [a_try for _, a_try in made])
+    if database == "postgres":
+        with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as c:
+            c.exec_driver_sql("ANALYZE")
+    month = START + year - 30 * 86_400_000_000
+    asked: dict[str, tuple[Any, dict[str, Any], float]] = {
+        "the last 100 attempts of a node": (node_history.stays, {"node": "n7"}, 0.5),
+        "those that failed": (node_history.stays, {"node": "n7", "failed": True}, 0.5),
+        "state then": (node_history.state_at, {"node": "n7", "moment": month}, 0.5),
+        "suspects of a month": (node_history.failures, {"since": month}, 2.0),
+        "suspects ever": (node_history.failures, {}, 20.0),
+    }
+    figures = []
+    with store._engine.begin() as connection:
+        for what, (query, given, most) in asked.items():
+            took = []
+            for _ in range(5):
+                began = time.perf_counter()
+                query(connection, **given)
+                took.append(time.perf_counter() - began)
+            middle = sorted(took)[2]
+            assert middle < most, what
+            figures.append(f"{what} {middle * 1000:,.0f} ms")
+    store.close()
+    evidence(f"node_history over a million jobs, {database}", ", ".join(figures))
+
+
+def _made(job: int, rng: Random, nodes: int, year: int) -> tuple[StayRow, TryRow]:
+    """A job that ran once on one of the nodes; one in ten failed, three do the same work."""
+    at, failed = START + year * job // MILLION, rng.random() < 0.1
+    left = at + rng.randrange(1, 7_200_000_000)
+    how = ("failed" if failed else "completed", "final", failed, "exit", int(failed))
+    stay = StayRow(
+        f"n{rng.randrange(nodes)}", job, 1, f"user{job % 300}", "", "default", at, left, *how
+    )
+    work = f"work {rng.randrange(MILLION // 3)}"
+    return stay, TryRow(job, work, None if failed else left, 0 if failed else 1)
