@@ -185,3 +185,24 @@ def test_questions_of_projections_take_a_past(service: Service, call: Call) -> N
     for words in (("queue",), ("outage", "list"), ("abuse", "list"), ("node", "history", "n3")):
         assert call(*words, "--at-position", "4").status == 0
         assert service.requests[-1].url.params["at_position"] == "4", words
+
+
+def test_why_a_node_drains_is_all_that_was_said(service: Service, call: Call) -> None:
+    said = [{name: one[name] for name in ("at", "by", "cause", "reason")} for one in DRAIN]
+    node = {
+        "node": "n3",
+        "state": "drained",
+        "pool": "default",
+        "since": "2026-11-20T10:00:00Z",
+        "cause": "operator",
+        "reason": "new disk",
+        "drain": True,
+        "said": said,
+    }
+    service.say("GET", "/v1/nodes", {"nodes": [node], "position": 40})
+    service.say("GET", "/v1/nodes/n3", node)
+    assert "  new disk; fan\\x1b[2J\n" in call("nodes").out
+    assert [line for line in call("node", "show", "n3").out.splitlines() if "why" in line] == [
+        "why     new disk (root, 2026-11-20 10:00:00)",
+        "why     fan\\x1b[2J (ops, 2026-11-20 10:01:00)",
+    ]
