@@ -1,6 +1,7 @@
 """Print the tables: `python -m benchmarks [ROW …] [--small] [--database sqlite|postgres]`.
 
-With `--write` they take the place of the former ones in `docs/explanation/performance.md`.
+With `--write` the rows that were measured take the place of the former ones in
+`docs/explanation/performance.md`, and row 7's plans in `docs/explanation/projections.md`.
 """
 
 import argparse
@@ -12,17 +13,20 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks import append, planning, projecting, recovery, running, submitting
+from benchmarks import append, asking, planning, projecting, recovery, running, submitting
+from benchmarks.asking import PLAN_HEADINGS, Plan
 from benchmarks.places import Places
 from benchmarks.submitting import Size
-from benchmarks.table import GROWTH_HEADINGS, Figure, Growth, table
+from benchmarks.table import GROWTH_HEADINGS, HEADINGS, Figure, Growth, lines, merged, table
 
-ROWS = ("1", "2", "3", "4", "5", "6", "12", "13", "plan")
-PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "performance.md"
+ROWS = ("1", "2", "3", "4", "5", "6", "7", "12", "13", "plan")
+ORDER = ("3", "4", "memory", "1", "13", "2", "12", "plan", "5", "6", "7")
+DOCS = Path(__file__).parent.parent / "docs" / "explanation"
+PAGE, PLANS_PAGE = DOCS / "performance.md", DOCS / "projections.md"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 
 
-Measured = Iterator[Figure | Growth]
+Measured = Iterator[Figure | Growth | Plan]
 
 
 def parts(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Measured]:
@@ -37,9 +41,11 @@ def parts(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Measu
         yield recovery.measure(places, turns=3, lives=lives, pending=pending)
     if "5" in rows:
         made = 12_500 if small else 250_000
-        yield projecting.rebuilding(places, turns=1 if small else 2, lives=made)
+        yield projecting.rebuilding(places, turns=3 if small else 1, lives=made)
     if "6" in rows:
         yield projecting.lagging(places, seconds=5 if small else 30)
+    if "7" in rows:
+        yield asking.measure(places, jobs=40_000 if small else 1_000_000)
     if "plan" in rows:
         yield planning.measure([size.pending for size in sizes], turns=turns)
     if wanted := [row for row in rows if row in ("1", "2", "13")]:
@@ -70,6 +76,7 @@ def main() -> None:
     places = Places((asked.database,) if asked.database else ("sqlite", "postgres"))
     found: list[Figure] = []
     grown: list[Growth] = []
+    plans: list[Plan] = []
     broken = 0
     try:
         for part in parts(places, asked.rows, small=asked.small):
@@ -78,31 +85,51 @@ def main() -> None:
                     print("  ".join(cell for cell in one.cells() if cell), flush=True)
                     if isinstance(one, Figure):
                         found.append(one)
-                    else:
+                    elif isinstance(one, Growth):
                         grown.append(one)
+                    else:
+                        plans.append(one)
             except Exception:  # the figures of the others are worth having
                 traceback.print_exc()
                 broken += 1
     finally:
         places.close()
-    text = _page(found, grown, "small sizes (`--small`)" if asked.small else "full sizes")
-    print("\n" + text)
+    sizes = "small sizes (`--small`)" if asked.small else "full sizes"
+    print("\n" + _page(lines(found), lines(grown), sizes, asked.rows))
     if asked.write:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+        former = _between(PAGE)
+        kept = [
+            merged(former, HEADINGS, found, ORDER),
+            merged(former, GROWTH_HEADINGS, grown, ORDER),
+        ]
+        _write(PAGE, _page(*kept, sizes, asked.rows))
+        if plans:
+            _write(PLANS_PAGE, table(plans, PLAN_HEADINGS) + "\n")
     if broken:
         sys.exit(f"{broken} parts could not be measured")
 
 
-def _page(found: Sequence[Figure], grown: Sequence[Growth], sizes: str) -> str:
+def _between(page: Path) -> str:
+    """What a page has between the marks."""
+    return page.read_text().partition(BEGIN)[2].partition(END)[0]
+
+
+def _write(page: Path, text: str) -> None:
+    """Put a text between the marks of a page."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{rest.partition(END)[2]}")
+
+
+def _page(found: list[str], grown: list[str], sizes: str, rows: Sequence[str]) -> str:
     """The two tables, with what they were measured on."""
     today = datetime.datetime.now(datetime.UTC).date()
     where = f"Python {platform.python_version()}, {os.cpu_count()} cores"
-    kept = sum("NO" not in figure.met for figure in found)
+    last = "" if list(rows) == list(ROWS) else f"; the last to be measured: {', '.join(rows)}"
+    kept = sum("| NO" not in line and "ratio NO" not in line for line in found)
     return (
-        f"{today}, {where}, {sizes}, medians; load: average of the minute before the row was done. "
-        f"{kept} of {len(found)} figures keep all of their targets.\n\n{table(found)}\n\n"
+        f"{today}, {where}, {sizes}, medians{last}; load: average of the minute before the row was "
+        f"done. {kept} of {len(found)} figures keep all of their targets.\n\n"
+        f"{table(found)}\n\n"
         "How cost grows: the same at three sizes of log and queue.\n\n"
         f"{table(grown, GROWTH_HEADINGS)}\n"
     )

@@ -4,6 +4,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 GROWTH_HEADINGS = ("row", "what", "database", "small", "middle", "full")
 HEADINGS = ("row", "what", "database", "measured", "target", "baseline", "ratio", "met", "load")
@@ -124,10 +125,42 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def table(found: Sequence[Figure] | Sequence[Growth], headings: Sequence[str] = HEADINGS) -> str:
-    """All of them as a Markdown table."""
-    rows = [headings, ("---",) * len(headings), *(figure.cells() for figure in found)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+class Told(Protocol):
+    """Whatever is a line of a table; the first cells are its row, its name and its database."""
+
+    def cells(self) -> tuple[str, ...]:
+        """The line's cells."""
+
+
+def lines(found: Sequence[Told]) -> list[str]:
+    """Each as a line of a Markdown table."""
+    return ["| " + " | ".join(one.cells()) + " |" for one in found]
+
+
+def table(found: Sequence[Told] | Sequence[str], headings: Sequence[str] = HEADINGS) -> str:
+    """All of them, or of their lines, as a Markdown table."""
+    made = [line if isinstance(line, str) else lines([line])[0] for line in found]
+    head = ["| " + " | ".join(cells) + " |" for cells in (headings, ("---",) * len(headings))]
+    return "\n".join([*head, *made])
+
+
+def merged(
+    former: str, headings: Sequence[str], found: Sequence[Told], order: Sequence[str]
+) -> list[str]:
+    """The lines of a table in a former text and those found now, which take the places of all lines
+    of the same row and database; rows as in `order`."""
+    _, _, rest = former.partition("| " + " | ".join(headings) + " |\n")
+    old = [line for line in rest.partition("\n\n")[0].splitlines()[1:] if line.startswith("|")]
+    new = lines(found)
+    measured = {_whose(line) for line in new}
+    kept = [line for line in old if _whose(line) not in measured]
+    return sorted([*kept, *new], key=lambda line: order.index(_whose(line)[0]))
+
+
+def _whose(line: str) -> tuple[str, str]:
+    """The row and the database of a line."""
+    cells = [cell.strip() for cell in line.split("|")]
+    return cells[1], cells[3]
 
 
 def busy() -> float:

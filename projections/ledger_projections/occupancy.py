@@ -26,7 +26,7 @@ STILL_THERE = 2**63 - 1
 """Where an attempt has not ended: it leaves later than any time there is."""
 
 
-class StayRow(msgspec.Struct, frozen=True):
+class StayRow(msgspec.Struct, frozen=True, gc=False):
     """An attempt on one of its nodes, from its placement to its end (µs).
 
     `node` is empty where the names of its nodes are not known. `width` is how many nodes it had.
@@ -34,9 +34,9 @@ class StayRow(msgspec.Struct, frozen=True):
     `outcome` and `next` are empty until it has ended.
     """
 
-    node: str
     job: int
     attempt: int
+    node: str
     user: str
     account: str
     pool: str
@@ -49,21 +49,21 @@ class StayRow(msgspec.Struct, frozen=True):
     lost: bool = False
 
 
-class FateRow(msgspec.Struct, frozen=True):
+class FateRow(msgspec.Struct, frozen=True, gc=False):
     """The present state of a job that was ever placed."""
 
     job: int
     state: JobState
 
 
-def stay_keys(r: Recorded) -> Iterable[tuple[str, int, int]]:
+def stay_keys(r: Recorded) -> Iterable[tuple[int, int, str]]:
     """Each node of an attempt that is placed or ends."""
     e = r.event
     assert isinstance(e, AttemptEvent)
-    return ((node, e.job, e.attempt) for node in dict.fromkeys(e.nodes or ("",)))
+    return ((e.job, e.attempt, node) for node in dict.fromkeys(e.nodes or ("",)))
 
 
-def evolve_stay(key: tuple[str, int, int], row: StayRow | None, r: Recorded) -> StayRow | None:
+def evolve_stay(key: tuple[int, int, str], row: StayRow | None, r: Recorded) -> StayRow | None:
     """From its placement on; its end completes it."""
     e = r.event
     if isinstance(e, AttemptPlaced):
@@ -79,7 +79,7 @@ def evolve_stay(key: tuple[str, int, int], row: StayRow | None, r: Recorded) -> 
     assert isinstance(e, AttemptEnded)
     if row is None:
         return None
-    lost = e.outcome == "node_fail" and (key[0] in e.lost or not e.lost)
+    lost = e.outcome == "node_fail" and (key[2] in e.lost or not e.lost)
     return replace(row, left_at=r.at, outcome=e.outcome, next=e.next, lost=lost)
 
 

@@ -26,7 +26,7 @@ Effect = Literal["requeued", "lost", "out_of_contact", "continued", "held"]
 NODES_AT_ONCE = 500
 
 
-class ChangeRow(msgspec.Struct, frozen=True):
+class ChangeRow(msgspec.Struct, frozen=True, gc=False):
     """A node's change of state, by the position of its event. `at` is µs."""
 
     node: str
@@ -40,7 +40,7 @@ class ChangeRow(msgspec.Struct, frozen=True):
     reason: str
 
 
-class StrikeRow(msgspec.Struct, frozen=True):
+class StrikeRow(msgspec.Struct, frozen=True, gc=False):
     """A node fell silent, or was declared dead, under an attempt at this position."""
 
     job: int
@@ -51,7 +51,7 @@ class StrikeRow(msgspec.Struct, frozen=True):
     outage: int
 
 
-class LossRow(msgspec.Struct, frozen=True):
+class LossRow(msgspec.Struct, frozen=True, gc=False):
     """What the trouble of a node did to an attempt on it.
 
     `struck_at`: the first silence, or the loss itself where no silence came before it (`silent` is
@@ -78,7 +78,7 @@ class LossRow(msgspec.Struct, frozen=True):
     outage: int = 0
 
 
-class FateRow(msgspec.Struct, frozen=True):
+class FateRow(msgspec.Struct, frozen=True, gc=False):
     """The present state of a job that was ever struck, and its last attempt."""
 
     job: int
@@ -301,40 +301,31 @@ def impact(
     A job counts if a node under it fell silent, or was declared dead, in the window; or if the node
     lost it in the window without having been silent. Sorted by user, account, job, attempt, node.
     """
-    lost = ATTEMPT_LOSSES.c
-    same = sa.and_(*(STRIKES.c[name] == lost[name] for name in ("job", "attempt", "node")))
-    struck = sa.exists().where(same, *_window(STRIKES.c.at, since, until))
-    sudden = sa.and_(lost.silent.is_(False), *_window(lost.struck_at, since, until))
+    lost, strike = ATTEMPT_LOSSES.c, STRIKES.c
     query = ATTEMPT_LOSSES.select().add_columns(FATES.c.state, FATES.c.attempt)
     query = query.join(FATES.sql, FATES.c.job == lost.job)
     query = query.where(lost.user == user) if user else query
+    same = sa.and_(*(strike[name] == lost[name] for name in ("job", "attempt", "node")))
+    struck = query.join(STRIKES.sql, same)
     wanted = []
-    if window:
-        inside = query.where(sa.or_(struck, sudden))
-        wanted = [inside if n is None else inside.where(lost.node.in_(n)) for n in _portions(nodes)]
+    for some in _portions(nodes) if window else []:
+        there = [sa.true()] if some is None else [strike.node.in_(some)]
+        wanted.append(struck.where(*there, *_window(strike.at, since, until)))
+        there = [sa.true()] if some is None else [lost.node.in_(some)]
+        sudden = query.where(lost.silent.is_(False))
+        wanted.append(sudden.where(*there, *_window(lost.struck_at, since, until)))
     if outages:
-        named = sa.exists().where(same, STRIKES.c.outage.in_(outages))
-        wanted.append(query.where(sa.or_(lost.outage.in_(outages), named)))
+        wanted += [query.where(lost.outage.in_(outages)), struck.where(strike.outage.in_(outages))]
     rows = {row[:3]: row for some in wanted for row in connection.execute(some)}
     in_order = sorted(rows.values(), key=lambda row: (row.user, row.account, *row[:3]))
     found = [(LossRow(*row[:-2]), row[-2], row[-1]) for row in in_order]
-    down = _down(connection)
+    down = _down(connection, {row.node for row, _, _ in found if not row.effect})
     users: dict[tuple[str, str], list[ImpactJob]] = {}
     for row, state, last in found:
-        users.setdefault((row.user, row.account), []).append(
-            ImpactJob(
-                row.job,
-                row.attempt,
-                row.node,
-                row.struck_at,
-                row.restartable,
-                row.lost_us,
-                row.effect or ("out_of_contact" if row.node in down else "continued"),
-                state,
-                last,
-                row.outage,
-            )
-        )
+        effect = row.effect or ("out_of_contact" if row.node in down else "continued")
+        about = (row.job, row.attempt, row.node, row.struck_at, row.restartable, row.lost_us)
+        jobs = users.setdefault((row.user, row.account), [])
+        jobs.append(ImpactJob(*about, effect, state, last, row.outage))
     return [_user(user, account, jobs) for (user, account), jobs in users.items()]
 
 
@@ -366,11 +357,17 @@ def _window(
     return bounds
 
 
-def _down(connection: sa.Connection) -> set[str]:
-    """The nodes that are down now: whose last change was to go down."""
-    last = sa.select(sa.func.max(CHANGES.c.position)).group_by(CHANGES.c.node)
-    query = CHANGES.select().where(CHANGES.c.position.in_(last), CHANGES.c.down.is_(True))
-    return {row.node for row in CHANGES.rows(connection, query)}
+def _down(connection: sa.Connection, nodes: set[str]) -> set[str]:
+    """Those of these nodes that are down now: whose last change was to go down."""
+    down: set[str] = set()
+    for some in _portions(sorted(nodes)):
+        among = CHANGES.c.node.in_(some or [])
+        last = sa.select(sa.func.max(CHANGES.c.position)).where(among).group_by(CHANGES.c.node)
+        query = CHANGES.select().where(
+            among, CHANGES.c.position.in_(last), CHANGES.c.down.is_(True)
+        )
+        down |= {row.node for row in CHANGES.rows(connection, query)}
+    return down
 
 
 def _user(user: str, account: str, jobs: list[ImpactJob]) -> ImpactUser:

@@ -23,7 +23,7 @@ WASTE = ("failed", "timeout", "out_of_memory", "deadline", "node_fail", "cancell
 By = Literal["day", "user", "account", "pool"]
 
 
-class FlowRow(msgspec.Struct, frozen=True):
+class FlowRow(msgspec.Struct, frozen=True, gc=False):
     """Changes of use in one slot (a number of `SLOT_US` since 1970).
 
     `nodes` and `cpus` are how much the use rose (or fell) in the slot; `node_us` and `cpu_us` what

@@ -101,9 +101,8 @@ class Together(Store):
                 driver: Any = self._held.connection.driver_connection
                 self._pipeline.enter_context(driver.pipeline())
         bulk = Bulk(self._held)
-        for table, rows, gone in changes:
-            bulk.upsert(table, rows)
-            bulk.delete(table, gone)
+        for change in changes:
+            bulk.apply(change)
         self._count, self._last = self._count + 1, after
         if self._count == TOGETHER:
             self.settle()

@@ -38,7 +38,7 @@ SERVING: tuple[NodeState, ...] = ("idle", "allocated")
 """The states of nodes that are in service: they take a job, now or when their present one ends."""
 
 
-class FlowRow(msgspec.Struct, frozen=True):
+class FlowRow(msgspec.Struct, frozen=True, gc=False):
     """Changes in one slot (a number of `SLOT_US` since 1970), as far as events alone tell.
 
     `queued`: jobs that wait, and the nodes they ask for; `running`: jobs, and the nodes they have;
@@ -81,7 +81,7 @@ class Late(msgspec.Struct, frozen=True, array_like=True):
     held_nodes: int
 
 
-class JobRow(msgspec.Struct, frozen=True):
+class JobRow(msgspec.Struct, frozen=True, gc=False):
     """A job that lives, or has `late` corrections, or left the queue without having been started:
     at `left_at` (µs), which `flow` could not tell how many nodes it took along."""
 
@@ -107,7 +107,7 @@ class Moved(msgspec.Struct, frozen=True, array_like=True):
     nodes: int
 
 
-class NodeRow(msgspec.Struct, frozen=True):
+class NodeRow(msgspec.Struct, frozen=True, gc=False):
     """A node: its pool, is it in service, and what `flow` alone can't tell of it."""
 
     node: str

@@ -42,9 +42,11 @@ class Undigestable(Exception):
 
 
 class Change(NamedTuple):
-    """What became of a table in a batch: rows that are to be as here, and keys that are gone."""
+    """What became of a table in a batch: rows that were not there before, rows that are to be
+    another, and keys that are gone."""
 
     table: Table[Any]
+    new: list[Any]
     rows: list[Any]
     gone: list[Key]
 
@@ -71,7 +73,7 @@ class Rows:
         for kept in self._tables:
             self._find(kept)
         for kept, recorded, keys in steps:
-            rows, evolve = kept.rows, kept.table.evolve
+            rows, evolve = kept.rows, kept.evolve
             try:
                 for key in keys:
                     rows[key] = evolve(key, rows[key], recorded)
@@ -104,11 +106,11 @@ class Rows:
             kept.touched = {}
         for recorded in events:
             for kept in by_event.get(type(recorded.event), ()):
-                if recorded.position in skipped:
+                if skipped and recorded.position in skipped:
                     continue
                 touched = kept.touched
                 try:
-                    keys = tuple(kept.table.keys(recorded))
+                    keys = tuple(kept.keys(recorded))
                     for key in keys:
                         touched[key] = None
                 except Exception as error:
@@ -133,7 +135,7 @@ class _Kept:
     """What is remembered of a table; `touched` are a batch's rows, as they were before it."""
 
     def __init__(self, table: Table[Any]) -> None:
-        self.table = table
+        self.table, self.keys, self.evolve = table, table.keys, table.evolve
         self.rows: dict[Key, Any] = {}
         self.touched: dict[Key, Any] = {}
         self._numbered = table.columns[0].kind == "int"
@@ -155,8 +157,8 @@ class _Kept:
     def change(self) -> Change:
         """What has become of the touched rows, in the order of their keys: a database takes rows
         faster where they lie side by side."""
-        rows = self.rows
-        changed = [key for key, row in self.touched.items() if rows[key] is not row]
+        rows, before = self.rows, self.touched
+        changed = [key for key, row in before.items() if rows[key] is not row]
         self.touched = {}
         try:
             changed.sort()
@@ -164,11 +166,16 @@ class _Kept:
                 self._greatest = max(self._greatest, changed[-1][0])
         except TypeError:  # neither can these be kept
             self._numbered = False
-        return Change(
-            self.table,
-            [rows[key] for key in changed if rows[key] is not None],
-            [key for key in changed if rows[key] is None],
-        )
+        new, others, gone = [], [], []
+        for key in changed:
+            row = rows[key]
+            if row is None:
+                gone.append(key)
+            elif before[key] is None:
+                new.append(row)
+            else:
+                others.append(row)
+        return Change(self.table, new, others, gone)
 
 
 def fold(

@@ -181,7 +181,7 @@ class Follower:
             for change in rows.fold((r,), self._skips):
                 if not _holds(change):
                     return r
-                if first is None and (change.rows or change.gone):
+                if first is None and (change.new or change.rows or change.gone):
                     first = r
         return first or events[0]
 
@@ -194,7 +194,7 @@ def folded(projection: Projection, source: Source, checkpoint: Checkpoint) -> by
 
 def _holds(change: Change) -> bool:
     try:
-        for row in change.rows:
+        for row in (*change.new, *change.rows):
             change.table.check(row)
     except (ValueError, TypeError):
         return False

@@ -105,16 +105,12 @@ class Table(Generic[R]):
 
     def bind(self, metadata: sa.MetaData, name: str) -> None:
         """Give the table its name in the database."""
-        types_ = {"int": sa.BigInteger, "bool": sa.Boolean}
         text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-        columns = [
+        types_: dict[str, Any] = {"int": sa.BigInteger(), "bool": sa.Boolean(), "str": text}
+        columns: list[sa.Column[Any]] = [
             sa.Column(
                 c.name,
-                Json(f.type)
-                if c.kind == "json"
-                else types_[c.kind]()
-                if c.kind in types_
-                else text,
+                Json(f.type) if c.kind == "json" else types_[c.kind],
                 primary_key=i < self.key,
                 autoincrement=False,
                 nullable=c.nullable,
@@ -123,6 +119,8 @@ class Table(Generic[R]):
         ]
         indexes = [sa.Index(f"{name}_{'_'.join(index)}", *index) for index in self.indexes]
         plain = self.key == 1 and self.columns[0].kind == "int"
+        if plain:  # SQLite's own number of a row is the key then, and needs no index beside it
+            columns[0].type = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
         self._sql = sa.Table(
             name, metadata, *columns, *indexes, schema=SCHEMA, sqlite_with_rowid=plain
         )
@@ -219,6 +217,11 @@ class Projection:
     def id(self) -> str:
         """Name and version in one word, and what marks a twin."""
         return f"{self.name}_v{self.version}{self._mark}"
+
+    @property
+    def is_twin(self) -> bool:
+        """Is it one that a rebuild fills, beside the one that answers?"""
+        return bool(self._mark)
 
     def twin(self) -> "Projection":
         """The same fold into tables of other names, without indexes: what a rebuild fills."""

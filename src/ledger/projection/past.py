@@ -227,9 +227,8 @@ class _Past:
                 changes = rows.fold(some, left_out)
                 with self._engine.begin() as connection:
                     bulk = Bulk(connection)
-                    for table, changed, gone in changes:
-                        bulk.upsert(table, changed)
-                        bulk.delete(table, gone)
+                    for change in changes:
+                        bulk.apply(change)
                 rows.forget()
         except pysqlite3.OperationalError as error:
             raise TooFar(f"its rows take more than {self._most_bytes} bytes: {error}") from error

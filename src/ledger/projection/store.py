@@ -204,10 +204,9 @@ class Store:
         with self._refusals(), self._engine.begin() as connection:
             if not checkpoints.move(connection, self.projection.id, before, after):
                 raise Overtaken
-            bulk = Bulk(connection)
-            for table, rows, gone in changes:
-                bulk.upsert(table, rows)
-                bulk.delete(table, gone)
+            bulk = Bulk(connection, alone=self.projection.is_twin)
+            for change in changes:
+                bulk.apply(change)
 
     def reset(self) -> Checkpoint:
         """Empty the tables and go back to the log's beginning, in one transaction."""

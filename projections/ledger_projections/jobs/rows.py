@@ -1,10 +1,9 @@
-"""Which jobs were there ever, and what became of each of them and of every attempt at it?"""
+"""The tables of jobs, of the attempts at them and of where these were."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
-import sqlalchemy as sa
 from msgspec.structs import replace
 
 from ledger.domain.arrays import indices
@@ -28,12 +27,10 @@ from ledger.events import (
     Output,
     Recorded,
 )
-from ledger.projection import Projection, Table
-
-MAX_LIMIT = 10_000
+from ledger.projection import Table
 
 
-class JobRow(msgspec.Struct, frozen=True, kw_only=False):
+class JobRow(msgspec.Struct, frozen=True, gc=False):
     """A job. Times are µs; None: not yet. `task`: its index in the array that `first` begins, or
     -1. `hold` is empty, `user`, `admin` or `system`. `stopping`: told to stop, and by what.
     `started_at` is the first attempt's start; `nodes`, `cause`, `exit_code` and `signal` are the
@@ -72,7 +69,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=False):
     signal: int | None = None
 
 
-class AttemptRow(msgspec.Struct, frozen=True):
+class AttemptRow(msgspec.Struct, frozen=True, gc=False):
     """One try at a job. Times are µs; None: not yet. `decision`: why then and there, as recorded;
     `machines`: what each of the nodes was then. `cpu_us`: processor time, if it was measured."""
 
@@ -102,12 +99,12 @@ class AttemptRow(msgspec.Struct, frozen=True):
     output: Output | None = None
 
 
-class NodeRow(msgspec.Struct, frozen=True):
+class NodeRow(msgspec.Struct, frozen=True, gc=False):
     """An attempt was placed on this node."""
 
-    node: str
     job: int
     attempt: int
+    node: str
 
 
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
@@ -232,7 +229,15 @@ JOBS = Table(
     ),
     keys=job_keys,
     evolve=evolve_job,
-    indexes=[("user", "job"), ("account", "job"), ("state", "job"), ("name", "job"), ("first",)],
+    indexes=[
+        ("user", "job"),
+        ("account", "job"),
+        ("pool", "job"),
+        ("state", "job"),
+        ("name", "job"),
+        ("ended_at",),
+        ("first",),
+    ],
 )
 
 # ── attempts ─────────────────────────────────────────────────────────────────────────────────────
@@ -293,91 +298,24 @@ ATTEMPTS = Table(
 )
 
 
-def node_keys(r: Recorded) -> Iterable[tuple[str, int, int]]:
+def node_keys(r: Recorded) -> Iterable[tuple[int, int, str]]:
     """Each node of a placement."""
     e = r.event
     assert isinstance(e, AttemptPlaced)
-    return ((node, e.job, e.attempt) for node in e.nodes)
+    return ((e.job, e.attempt, node) for node in e.nodes)
 
 
-def evolve_node(key: tuple[str, int, int], row: NodeRow | None, r: Recorded) -> NodeRow:
+def evolve_node(key: tuple[int, int, str], row: NodeRow | None, r: Recorded) -> NodeRow:
     """The attempt was placed there."""
     return row or NodeRow(*key)
 
 
-NODES = Table("nodes", NodeRow, key=3, events=(AttemptPlaced,), keys=node_keys, evolve=evolve_node)
-
-# ── queries ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def list_jobs(
-    connection: sa.Connection,
-    *,
-    user: str = "",
-    account: str = "",
-    pool: str = "",
-    node: str = "",
-    states: Sequence[str] = (),
-    name: str = "",
-    since: int | None = None,
-    until: int | None = None,
-    limit: int = 100,
-    cursor: str = "",
-    ascending: bool = False,
-) -> tuple[list[JobRow], str | None]:
-    """A page of jobs by id, newest first unless `ascending`, and the cursor of the next page.
-
-    `node`: an attempt of it was placed there. `since`, `until` (µs): jobs that were in the system
-    at some time from `since` on and before `until`. Raises ValueError for a cursor that is none.
-    """
-    query = JOBS.select()
-    for column, wanted in ((JOBS.c.user, user), (JOBS.c.account, account), (JOBS.c.pool, pool)):
-        query = query.where(column == wanted) if wanted else query
-    if name:
-        query = query.where(JOBS.c.name == name)
-    if states:
-        query = query.where(JOBS.c.state.in_(states))
-    if node:
-        query = query.where(JOBS.c.job.in_(sa.select(NODES.c.job).where(NODES.c.node == node)))
-    if since is not None:
-        query = query.where(sa.or_(JOBS.c.ended_at.is_(None), JOBS.c.ended_at >= since))
-    if until is not None:
-        query = query.where(JOBS.c.submitted_at < until)
-    if cursor:
-        last = int(cursor)
-        query = query.where(JOBS.c.job > last if ascending else JOBS.c.job < last)
-    limit = max(1, min(limit, MAX_LIMIT))
-    order = JOBS.c.job if ascending else JOBS.c.job.desc()
-    found = JOBS.rows(connection, query.order_by(order).limit(limit + 1))
-    more = len(found) > limit
-    return found[:limit], str(found[limit - 1].job) if more else None
-
-
-def show_job(connection: sa.Connection, job: int) -> tuple[JobRow, list[AttemptRow]] | None:
-    """A job and its attempts in order; None if there was never one of that id."""
-    found = JOBS.rows(connection, JOBS.select().where(JOBS.c.job == job))
-    if not found:
-        return None
-    attempts = ATTEMPTS.select().where(ATTEMPTS.c.job == job).order_by(ATTEMPTS.c.attempt)
-    return found[0], ATTEMPTS.rows(connection, attempts)
-
-
-def task(connection: sa.Connection, first: int, index: int) -> int | None:
-    """The job that `FIRST_INDEX` names; None if there is none."""
-    query = sa.select(JOBS.c.job).where(JOBS.c.first == first, JOBS.c.task == index)
-    found: int | None = connection.execute(query).scalar_one_or_none()
-    return found
-
-
-def last(connection: sa.Connection) -> int:
-    """The greatest number that a job has; 0 if there is none."""
-    return int(connection.execute(sa.select(sa.func.max(JOBS.c.job))).scalar() or 0)
-
-
-PROJECTION = Projection(
-    "jobs",
-    version=1,
-    tables=(JOBS, ATTEMPTS, NODES),
-    queries=(list_jobs, show_job, task, last),
-    by_job=(show_job,),
+NODES = Table(
+    "nodes",
+    NodeRow,
+    key=3,
+    events=(AttemptPlaced,),
+    keys=node_keys,
+    evolve=evolve_node,
+    indexes=[("node", "job")],
 )
