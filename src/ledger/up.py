@@ -230,7 +230,8 @@ def parts(
     told = (*(("--status-listen", status_listen) if status_listen else ()), *anywhere)
     account = ("--run-as", run_as) if run_as else ()
     found = [Part("master", (*program, "master", *where, *heard, *master_options), stage=2)]
-    found.append(Part("follow", (*program, "follow", *where, *told), stage=1))
+    follow = (*program, "follow", *where, *told)
+    found.append(Part("follow", follow, stage=1, without=("JOBLEDGER_MAIL",)))
     for number in range(1, agents + 1):
         name = f"n{number}"
         command = (*program, "agent", *where, "--name", name, *account)

@@ -92,7 +92,7 @@ def test_the_doctor_looks_at_backups(
 ) -> None:
     warnings = [state["warning"]] if state and "warning" in state else []
     service.say("GET", "/readyz", {**READY, "backups": state, "warnings": warnings})
-    for path in ("/v1/whoami", "/v1/log/head", "/v1/status", "/v1/nodes"):
+    for path in ("/v1/whoami", "/v1/log/head", "/v1/status", "/v1/nodes", "/v1/notices"):
         service.refuse("GET", path, 403, "forbidden")
     findings = json.loads(call("doctor", "-o", "json").out)
     found = [f for f in findings if f["check"] in ("backups", "service")]

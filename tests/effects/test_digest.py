@@ -75,7 +75,7 @@ def test_it_says_that_jobs_are_not_known_and_how_to_ask() -> None:
 
 
 def test_desks_learn_what_fails_and_how_many_it_hit() -> None:
-    o = outage(told={"ann": set(), "bob": set()}, failed={SERVICE})
+    o = outage(told={"ann": {"hit"}, "bob": {"hit"}, "carl": {"announced"}}, failed={SERVICE})
     letter = compose(About(9, "service", True, o, pool="", zone=UTC))
     assert letter.title == "The service fails: outage 17 (notice 9)"
     assert "Hit:    2 users so far" in letter.body

@@ -49,10 +49,10 @@ SHOWN = (
 )  # fmt: skip
 
 
-DATABASE = "the database's password"
+DATABASE, MAIL = "the database's password", "the mail server's password"
 MAY_HAVE = {
-    "up": [DATABASE, "the token of another service"],
-    "master": [DATABASE],
+    "up": [DATABASE, MAIL, "the token of another service"],
+    "master": [DATABASE, MAIL],
     "follow": [DATABASE],
     "agent --name x1": ["a token of role join, of x1"],
 }
@@ -117,6 +117,7 @@ def up(any_site: Site) -> Iterator[Up]:
         *("up", "--agents", "1", "--listen", listen, *account), name="up",
         JOBLEDGER_TOKEN=made.canaries.plant("the token of another service"),
         JOBLEDGER_BACKUP_EVERY="1d",
+        JOBLEDGER_MAIL=f"mailtos://us:{made.canaries.plant(MAIL)}@127.0.0.1:9?from=us@example.org",
     )  # fmt: skip
     try:
         web = any_site.web()

@@ -123,8 +123,8 @@ def _facts(about: About) -> str:
         rows.append(("Cause", line(o.cause) if o.cause else f"not known yet{later}"))
     if about.result:
         rows.append(("Result", line(about.result)))
-    if about.desk and o.told:
-        rows.append(("Hit", f"{_count(len(o.told), 'user', 'users')} so far"))
+    if about.desk and (hit := sum("hit" in whys for whys in o.told.values())):
+        rows.append(("Hit", f"{_count(hit, 'user', 'users')} so far"))
     return "\n".join(f"{title + ':':<8}{text}" for title, text in rows)
 
 

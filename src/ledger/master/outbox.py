@@ -217,20 +217,19 @@ class Outbox:
         named, at_least = cluster.policy.notice_jobs, o.touched
         if why == "over":  # what came of it is in the log's last events
             at_least = cluster.position
+        asks = why in ("hit", "cause", "over")  # a desk that hears of a failing pool is not kept
         waited = due_at and self._master.now() - due_at > PATIENCE_US
         jobs: list[HitJob] | None = []
         result = ""
         try:
-            if not desk and why in ("hit", "cause", "over"):
+            if asks and not desk:
                 jobs = await asyncio.to_thread(
                     self._history.hit, seen, to, named, at_least, PATIENCE_S
                 )
-            if seen.closed_at:
-                result = await asyncio.to_thread(
-                    self._history.result, seen, at_least, 0.0 if desk else PATIENCE_S
-                )
+            if asks and seen.closed_at:
+                result = await asyncio.to_thread(self._history.result, seen, at_least, PATIENCE_S)
         except NotKnownYet:
-            if not waited and not desk:
+            if not waited:
                 raise
             jobs = None
         if why == "hit" and jobs == []:
