@@ -1,5 +1,6 @@
 """`contact …` and `notice …`, as a person and a program see them."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,18 @@ def test_an_address_with_a_secret_is_read_from_a_file_and_not_shown(
     assert "Swordfish" not in done.out + done.err
 
 
-def test_what_can_be_no_address_is_refused_without_repeating_it(ann: Service, call: Call) -> None:
+def test_addresses_come_from_stdin_where_none_are_named(
+    ann: Service, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"a@b.org\n{SECRET}\n"))
+    assert call("contact", "set", "-q").err == ""
+    assert ann.body["addresses"] == ["a@b.org", SECRET]
+
+
+def test_what_can_be_no_address_is_refused_without_repeating_it(
+    ann: Service, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
     for words in ([], ["x" * 1001], [f"{SECRET}\tx"], ["a@b.org"] * 6, ["a@b.org", "--file", "f"]):
         done = call("contact", "set", *words)
         assert done.status == 64, words

@@ -42,9 +42,9 @@ def test_what_needs_its_owner_stands_first_and_the_rest_is_counted() -> None:
         "When:   since 2023-11-14 22:13 UTC; it is not over\n"
         "Cause:  not known yet; you are told when it is\n\n"
         "Your jobs: 3 need you, 3 are queued again, 1 ran on.\n"
-        '  job 3 "mine" on n1: lost: submit it again if it is still wanted\n'
-        "  job 4 on n1: held: release it, or cancel it\n"
-        "  job 5 on n1: out of contact: it may still run; its node is silent\n"
+        '  job 3 "mine" on n1: lost; submit it again if it is still wanted\n'
+        "  job 4 on n1: held; release it, or cancel it\n"
+        "  job 5 on n1: out of contact; it may still run; its node is silent\n"
         "  job 1 on n1: waits to start again\n"
         "  job 2 on n1: runs again (attempt 2)\n"
         "  and 2 more\n\n"

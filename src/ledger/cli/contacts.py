@@ -23,7 +23,7 @@ Desk = Annotated[str, Parameter(help="A support desk's, by its name (operators).
 
 @contact_app.command(name="set")
 def set_(
-    *addresses: Annotated[str, Parameter(help="Mail addresses, URLs of apprise; - is stdin.")],
+    *addresses: Annotated[str, Parameter(help="Mail addresses, URLs of apprise.")],
     file: Annotated[
         Path | None, Parameter(name=["--file", "-f"], help="A file with an address on each line.")
     ] = None,
@@ -34,8 +34,8 @@ def set_(
 ) -> int:
     """Say how you are told: so, and no longer as before.
 
-    What has a password or a token in it is better read from a file or from stdin (-), a line each:
-    what stands on the command line is seen by others, and kept in the shell's history.
+    Without addresses and --file they are read from stdin, a line each. So read what has a password
+    or a token in it: what stands on the command line is seen by others, and kept in the history.
     """
     wanted = _addresses(addresses, file)
     with at.client() as client:
@@ -101,17 +101,19 @@ def try_(*, user: User = "", desk: Desk = "", at: Service = NOWHERE) -> int:
 
 
 def _addresses(words: tuple[str, ...], file: Path | None) -> tuple[str, ...]:
-    if bool(words) == (file is not None):
-        raise BadWord("Give addresses, or --file, or - for stdin.")
-    if words == ("-",):
-        text = sys.stdin.read()
-    elif file is not None:
+    if words and file is not None:
+        raise BadWord("Give addresses or --file, not both.")
+    if file is not None:
         try:
             text = file.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise BadWord(f"{file} can't be read: {error}.") from None
-    else:
+    elif words:
         text = "\n".join(words)
+    else:
+        if sys.stdin.isatty():
+            say("Addresses, one on a line; Ctrl-D ends them:")
+        text = sys.stdin.read()
     found = tuple(word.strip() for word in text.splitlines() if word.strip())
     if not found:
         raise BadWord("There is no address; `jobledger contact remove` forgets them.")

@@ -202,10 +202,10 @@ def _notices(client: "Client") -> Iterator[tuple[str, str, str]]:
     given_up = [n for n in client.notices(state="failed", limit=MANY).notices if n.due_at > since]
     advice = "`jobledger notice list` shows them; see JOBLEDGER_MAIL, and `jobledger contact test`."
     if late:
-        yield "warn", f"{len(late)} notices could not be sent yet: {late[0].error}", advice
+        yield "warn", f"could not be sent yet: {len(late)}; the last says: {late[0].error}", advice
     if given_up:
-        found = f"{len(given_up)} notices of the last {LATELY_DAYS} days were given up"
-        yield "warn", f"{found}: {given_up[0].error}", advice
+        found = f"given up within {LATELY_DAYS} days: {len(given_up)}"
+        yield "warn", f"{found}; the last says: {given_up[0].error}", advice
     if not late and not given_up:
         yield "ok", f"{len(waiting)} wait, none has failed lately", ""
 

@@ -139,9 +139,9 @@ def _times(about: About) -> str:
 
 
 _GROUPS = (
-    ("needs you", "lost", "lost: submit it again if it is still wanted"),
-    ("needs you", "held", "held: release it, or cancel it"),
-    ("needs you", "out_of_contact", "out of contact: it may still run; its node is silent"),
+    ("needs you", "lost", "lost; submit it again if it is still wanted"),
+    ("needs you", "held", "held; release it, or cancel it"),
+    ("needs you", "out_of_contact", "out of contact; it may still run; its node is silent"),
     ("is queued again", "requeued", ""),
     ("ran on", "continued", "ran on"),
 )

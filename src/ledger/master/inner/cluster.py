@@ -146,7 +146,7 @@ async def notices(service: Service, limit: int) -> Seen:
         "failed_at": counts.error_at,
         "trouble": running.teller.trouble,
     }
-    text = f"{total} notices wait, {unreachable} of them for a contact; {counts.sent} were sent."
+    text = f"{total} wait to be sent, {unreachable} of them for a contact; {counts.sent} were sent."
     if running.teller.trouble:
         text += f" Not all can be told yet: {running.teller.trouble}."
     return Seen(text, facts, rows, total - len(rows))
