@@ -24,6 +24,12 @@ class Posted(NamedTuple):
     hook: Hooks
 
 
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("telling", "outbox"):
+        monkeypatch.setattr(f"ledger.master.{part}.LOOK_S", 0.05)
+
+
 @pytest.fixture
 def post() -> Iterator[Posted]:
     """A service that sends notices to servers of the test's own."""
@@ -172,7 +178,7 @@ def test_a_channel_that_is_down_for_an_hour_gets_it_once_and_nobody_waits(post: 
 def test_what_cannot_be_sent_for_days_is_given_up_and_said_so(post: Posted) -> None:
     s, _, hook = post
     told(s, s.user("bob"), hook.url("bob"))
-    hook.status = 500
+    hook.status = 302  # to another place, which is not followed
     outage = hit(s, "n1", "bob")
     s.clock.advance(61)
     tried(s, outage, 1)
@@ -180,6 +186,7 @@ def test_what_cannot_be_sent_for_days_is_given_up_and_said_so(post: Posted) -> N
     until(lambda: notices(s, outage=outage, state="failed"), "it is given up")
     (notice,) = notices(s, outage=outage, state="failed")
     assert (notice["sent_at"], notice["next_at"], notice["tries"]) == (None, None, 2)
+    assert notice["error"] == "json: it answered 302"
 
 
 @pytest.mark.fault("I8")
@@ -255,6 +262,22 @@ def test_without_a_contact_it_waits_for_one() -> None:
         told(s, s.user("ann"), hook.url("ann"))
         sent(s, outage)
         assert len(hook.to("ann")) == 1
+
+
+def test_a_master_that_may_no_longer_speak_for_the_log_sends_nothing(
+    post: Posted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, mail, _ = post
+    monkeypatch.setattr(s.running.outbox, "_fresh", lambda: False)
+    outage = hit(s, "n1", "ann")
+    s.clock.advance(61)
+    until(lambda: notices(s, outage=outage), "it is due")
+    for _ in range(3):
+        s.call(s.running.outbox.look())
+    assert (s.running.outbox.under_way, mail.came) == (0, [])
+    monkeypatch.undo()
+    sent(s, outage)
+    assert len(mail.came) == 1
 
 
 def test_nobody_is_told_while_the_policy_says_so(post: Posted) -> None:
