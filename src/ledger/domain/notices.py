@@ -96,7 +96,7 @@ def stale(c: Cluster, at: int) -> list[Event]:
     told: list[Event] = [
         OutageTold(outage=o.n, why="hit", as_of=c.position, notices=0)
         for o in (*c.past_outages.values(), *c.outages.values())
-        if o.touched > o.told_as_of and at - o.touched_at > GIVEN_UP_US
+        if c.policy.notify and o.touched > o.told_as_of and at - o.touched_at > GIVEN_UP_US
     ]
     return failed + told
 
