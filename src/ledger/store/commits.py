@@ -132,14 +132,16 @@ def check(head: Head, header: CommitHeader, header_row: Row, rows: Sequence[Row]
 
 
 def _check_numbers(n: int, first: int, rows: Sequence[Row]) -> None:
-    expected = list(range(first + 1, first + 1 + len(rows)))
-    positions = [row[0] for row in rows]
+    if not rows:
+        return
+    positions, streams, versions, _, _ = zip(*rows, strict=True)
+    expected = tuple(range(first + 1, first + 1 + len(rows)))
     if positions != expected:
         wrong = next(want for want, got in zip(expected, positions, strict=True) if want != got)
         raise LogCorrupt(f"commit {n} has no row at position {wrong}", wrong)
-    if any(row[1] == COMMIT_STREAM for row in rows):
+    if COMMIT_STREAM in streams:
         raise LogCorrupt(f"commit {n} has fewer events than its header counts", first)
-    if [row[2] for row in rows] != expected:
+    if versions != expected:
         wrong = next(row[0] for row in rows if row[2] != row[0])
         raise LogCorrupt(f"commit {n}: the version at position {wrong} is another", wrong)
 

@@ -2,8 +2,7 @@
 
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -181,7 +180,6 @@ class PostgresLog(StoredLog):
         schema = self._reader.execute("SELECT current_schema()").fetchone()
         self._recorder = PostgresRecorder(Datastore(url, schema[0] if schema else "public"))
         self._writer: Connection[Any] | None = None
-        self._asking = ThreadPoolExecutor(1, "postgres-reader")
         self._listener: Listener | None = None
         self._starting = Lock()
         self._warned: list[str] = []
@@ -223,11 +221,6 @@ class PostgresLog(StoredLog):
         """Does the index by which heads are found know the last row?"""
         if self.head().position < last:  # behind it, the log may have grown meanwhile
             raise LogCorrupt(f"the index of headers does not lead to position {last}", 0)
-
-    def _ahead(self, query: str, parameters: Sequence[Any]) -> Callable[[], list[Any]]:
-        """Asked for by a thread: the server, another process, looks for rows while others are taken
-        in here."""
-        return self._asking.submit(self._fetch, query, parameters).result
 
     def _fetch_once(self, query: str, parameters: Sequence[Any]) -> list[Any]:
         return self._reader.cursor(binary=True).execute(query, parameters).fetchall()
@@ -351,7 +344,6 @@ class PostgresLog(StoredLog):
     def close(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        self._asking.shutdown(cancel_futures=True)
         for connection in (self._reader, self._writer):
             if connection is not None:
                 connection.close()

@@ -1,8 +1,7 @@
 """What a log does alike on both databases: the queries that read it, and the shape of an append."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
 from typing import Any, ClassVar, cast
@@ -55,10 +54,6 @@ class StoredLog(ABC):
     @abstractmethod
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Rows of a reading query, in which {position}, {headers} and ? stand for what differs."""
-
-    def _ahead(self, query: str, parameters: Sequence[Any]) -> Callable[[], list[Any]]:
-        """What gives the rows of a query that will be wanted next: it may be under way already."""
-        return partial(self._fetch, query, parameters)
 
     @abstractmethod
     def _insert(self, rows: Sequence[Row], head: Head, blobs: Mapping[str, bytes]) -> None:
@@ -135,18 +130,15 @@ class StoredLog(ABC):
         """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
         try:
             last = self._last_position() if upto is None else min(self._last_position(), upto)
-            end = min(after + FIRST_PAGE, last)
-            page = self._fetch(PAGE_OF_ROWS, (after, end)) if after < last else []
+            size = FIRST_PAGE
             while after < last:
+                end = min(after + size, last)
+                page = self._fetch(PAGE_OF_ROWS, (after, end))
+                yield cast("list[Row]", page)
                 after = page[-1][0] if page else after
                 if after != end:  # and the chain noticed nothing: a commit ends there
-                    yield cast("list[Row]", page)
                     raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
                 size = min(self.page, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
-                end = min(after + size, last)
-                following = self._ahead(PAGE_OF_ROWS, (after, end)) if after < last else list
-                yield cast("list[Row]", page)
-                page = following()
         except LogCorrupt as damage:
             if damage.position:
                 raise
