@@ -35,6 +35,8 @@ COMMANDS = (
     "queue",
     "abuse list",
     "abuse show 1",
+    "contact list",
+    "notice list",
     "policy show",
     "policy history",
     "projection list",
