@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ledger.api import history
 from live import Http, Live, until
 
 from .acting import agent_of, cluster, ended, placed
@@ -230,6 +231,22 @@ def test_a_method_that_is_not_there_is_told_all_that_are(world: Live) -> None:
         answer = world.operator("OPTIONS", re.sub("{.*?}", "1", path))
         assert answer.status_code == 405, path
         assert answer.headers["allow"].split(", ") == sorted(map(str.upper, operations)), path
+
+
+def test_a_fault_of_ours_is_a_problem_like_any(
+    world: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(text: str) -> int:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(history, "micros", broken)
+    answer = world.operator("GET", "/v1/usage")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json()["code"], "secret" in answer.text) == ("internal", False)
+    assert answer.json()["request"] == answer.headers["x-request-id"]
+    monkeypatch.undo()
+    assert world.operator("GET", "/v1/usage").status_code == 200
 
 
 def test_a_task_that_is_none_is_not_there_whatever_is_asked_of_it(world: Live) -> None:

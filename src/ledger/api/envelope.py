@@ -42,10 +42,11 @@ class Envelope:
         scope.setdefault("state", {})["request_id"] = request
         structlog.contextvars.bind_contextvars(request=request)
 
-        started = False
+        started = answered = False
 
         async def answer(message: Message) -> None:
-            nonlocal started
+            nonlocal started, answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body")
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message["headers"], *self._headers(scope["state"])]
@@ -68,9 +69,10 @@ class Envelope:
             logger.info("a client went away", path=scope["path"])
         except Exception:
             logger.exception("a request failed", path=scope["path"])
-            if started:
+            if started and not answered:
                 raise  # the connection is closed: the answer can't be taken back
-            await problems.problem(Request(scope), problems.crash())(scope, receive, answer)
+            if not started:
+                await problems.problem(Request(scope), problems.crash())(scope, receive, answer)
         finally:
             structlog.contextvars.unbind_contextvars("request")
 

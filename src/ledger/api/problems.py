@@ -68,7 +68,7 @@ def _methods(request: Request) -> list[str]:
     """What a path takes, of all its routes: the framework names the methods of the first alone."""
     return [
         method
-        for method in ("DELETE", "GET", "PATCH", "POST")
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
         if any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL
             for route in request.app.router.routes
@@ -102,9 +102,13 @@ def install(app: FastAPI) -> None:
             return problem(request, Unknown(f"There is no {request.url.path} here."))
         return problem(request, Malformed(str(error.detail)))
 
+    async def on_crash(request: Request, error: Exception) -> Response:
+        return problem(request, crash())  # the framework raises the error again, to be logged
+
     app.add_exception_handler(Refusal, on_refusal)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_crash)
 
 
 def crash() -> Crash:
