@@ -26,6 +26,9 @@ UNSAYABLE = (
     "issue",  # who may have a token without end
     "list_jobs",  # times
     "list_outages",  # times
+    "node_failures",  # times, as in the two that follow
+    "node_history",
+    "node_jobs",
     "open_outage",  # times, and how they follow one another
     "set_policy",  # what a policy may be depends on the whole of it
     "skip_projection",  # words, not blanks
