@@ -137,6 +137,7 @@ class Live:
         self._clients: list[httpx2.Client] = []
         self._beside = ThreadPoolExecutor(8)
         self._follow_stop: Stop | None = None
+        self._following: Future[None]
 
     # ── the service ──────────────────────────────────────────────────────────────────────────────
 
@@ -224,7 +225,9 @@ class Live:
         each can be asked."""
         self._follow_stop = Stop()
         found = discover().projections
-        self.beside(follow, list(found.values()), self.data, self.url, self._follow_stop)
+        self._following = self.beside(
+            follow, list(found.values()), self.data, self.url, self._follow_stop
+        )
         reader = Reader(found, self.data, self.url)
         until(lambda: not any(told.error for told in reader.status()), "projections are made")
         reader.close()
@@ -233,6 +236,7 @@ class Live:
         """Keep them no longer."""
         if self._follow_stop is not None:
             self._follow_stop()
+            self._following.result(DEADLINE_S)  # it would make files again that are removed next
             self._follow_stop = None
 
     # ── looking in ───────────────────────────────────────────────────────────────────────────────
