@@ -103,6 +103,17 @@ def test_rows_are_a_table(names: Service, call: Call) -> None:
     assert call("ask", "names", "of", "-o", "name").out.splitlines()[1] == "bob"
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "name"])
+def test_where_the_next_page_begins_is_no_row(form: str, names: Service, call: Call) -> None:
+    answer(names, ROWS)
+    alone = call("ask", "names", "of", "-o", form)
+    answer(names, [ROWS, "17"])
+    done = call("ask", "names", "of", "-o", form)
+    assert (done.out, done.err) == (alone.out, "Beside the rows: 17\n")
+    answer(names, [ROWS, None])
+    assert call("ask", "names", "of", "-o", form) == alone
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

@@ -62,6 +62,9 @@ LONELY = {
 }
 """About something that is not there, or is still to come, where nothing has happened."""
 
+ANYTHING = ("ask jobs list_jobs", "ask usage usage")
+"""What rows of these would be called, nobody knows who has seen none."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 MANY = 10_000
 WIDTH = 80
@@ -126,6 +129,8 @@ def test_where_nothing_has_happened_it_says_so() -> None:
             assert not any(line.isupper() for line in text.splitlines()[-1:]), words
             if words not in LONELY:
                 json.loads(printed(f"jobledger {words} -o json"))
+                table = printed(f"jobledger {words} -o csv").splitlines()
+                assert bool(table) != words.startswith(ANYTHING), words
 
 
 def test_ten_thousand_rows() -> None:

@@ -47,7 +47,15 @@ def list_(
     if form in ("table", "wide") and kept:
         shown.sentence(_verdict(kept))
     empty = "No findings. `jobledger policy show` shows the rules of use."
-    shown.write(kept, COLUMNS, form, name=lambda f: str(f.finding), tree=answer, empty=empty)
+    shown.write(
+        kept,
+        COLUMNS,
+        form,
+        of=FindingOut,
+        name=lambda f: str(f.finding),
+        tree=answer,
+        empty=empty,
+    )
     if page.next is not None or len(found) > len(kept):
         say(f"There are more than {limit}; --limit 0 shows all.")
     if form in ("table", "wide"):

@@ -64,7 +64,15 @@ def list_(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
     ]
     with at.client() as client:
         found = client.tokens()
-    shown.write(found.tokens, columns, form, name=lambda t: t.token, tree=found, empty="No tokens.")
+    shown.write(
+        found.tokens,
+        columns,
+        form,
+        of=TokenOut,
+        name=lambda t: t.token,
+        tree=found,
+        empty="No tokens.",
+    )
     return exits.OK
 
 

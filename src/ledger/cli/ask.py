@@ -115,8 +115,7 @@ def _write(found: "AskedOut", form: "Format") -> None:
         return
     parts = _parts(found.answer)
     if form in ("jsonl", "csv", "name"):
-        for part in parts:
-            _plain(part, form)
+        _write_plain(parts, form)
         return
     if all(part in (None, [], {}) for part in parts):
         say("Nothing.")
@@ -134,6 +133,17 @@ def _parts(answer: Any) -> list[Any]:
 
 def _is_rows(part: Any) -> bool:
     return isinstance(part, list) and bool(part) and all(isinstance(row, dict) for row in part)
+
+
+def _write_plain(parts: list[Any], form: "Format") -> None:
+    """For programs; what stands beside rows, such as where the next page begins, is none of them,
+    and is said."""
+    many = any(isinstance(part, list | dict) for part in parts)
+    for part in parts:
+        if isinstance(part, list | dict) or not many:
+            _plain(part, form)
+        elif part is not None:
+            say(f"Beside the rows: {_cell('', part)}")
 
 
 def _plain(part: Any, form: "Format") -> None:

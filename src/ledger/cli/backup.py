@@ -118,7 +118,7 @@ def list_(*, to: To = None, data: Data = None, form: OutputFormat = "table") -> 
     folder = to or _settings(data).backup_directory()
     rows = [_row(found) for found in listed(folder)]
     empty = f"There is no backup in {folder}."
-    shown.write(rows, COLUMNS, form, name=lambda r: r.file, empty=empty)
+    shown.write(rows, COLUMNS, form, of=BackupRow, name=lambda r: r.file, empty=empty)
     return exits.OK
 
 
@@ -187,7 +187,7 @@ def lost(
         for one in found
     ]
     empty = "These spools name nothing that the log does not know."
-    shown.write(rows, LOST_COLUMNS, form, name=lambda r: str(r.job), empty=empty)
+    shown.write(rows, LOST_COLUMNS, form, of=LostRow, name=lambda r: str(r.job), empty=empty)
     return exits.OK
 
 

@@ -72,7 +72,7 @@ def list_(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
     with at.client() as client:
         found = client.contacts()
     empty = "Nobody has said how he is told: `jobledger contact set ADDRESS`."
-    shown.write(found.contacts, COLUMNS, form, name=_name, tree=found, empty=empty)
+    shown.write(found.contacts, COLUMNS, form, of=ContactOut, name=_name, tree=found, empty=empty)
     return exits.OK
 
 

@@ -49,7 +49,9 @@ def queue(
     with at.client() as client:
         found = past.of(client).queue(",".join(groups), user=user, account=account, pool=pool)
     if form not in ("table", "wide"):
-        shown.write(found.rows, [], form, name=lambda row: _named(row, groups), tree=found)
+        shown.write(
+            found.rows, [], form, of=QueuedOut, name=lambda row: _named(row, groups), tree=found
+        )
         return exits.OK
     whole = found.whole
     held = f", {whole.held_jobs:,} of them held" if whole.held_jobs else ""
@@ -114,7 +116,9 @@ def demand(
     if form == "csv":
         _csv(found, groups)
     elif form in ("json", "jsonl", "name"):
-        shown.write(found.rows, [], form, name=lambda row: _named(row, groups), tree=found)
+        shown.write(
+            found.rows, [], form, of=DemandedOut, name=lambda row: _named(row, groups), tree=found
+        )
     elif not found.rows:
         say("Nothing was asked for.")
     else:

@@ -64,7 +64,7 @@ def doctor(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
         for finding in findings:
             _tell(finding)
     else:
-        shown.write(findings, [], form, name=lambda f: f"{f.check}:{f.verdict}")
+        shown.write(findings, [], form, of=Finding, name=lambda f: f"{f.check}:{f.verdict}")
     if findings[0].verdict == "fail":
         return exits.UNAVAILABLE
     return exits.NOT_NOW_STATE if any(f.verdict == "fail" for f in findings) else exits.OK

@@ -99,18 +99,22 @@ def _salvaged(paths: list[Path], since: str, form: Format, *, others: bool) -> i
 
 def _data(found: "ImpactOut", form: Format) -> None:
     """For programs: JSON is a user with his jobs, CSV a row for each attempt and node."""
+    from ledger.models import ImpactJobOut, ImpactUserOut
+
     if form == "csv":
         rows = [
             {"user": user.user, "account": user.account, **job.model_dump(mode="json")}
             for user in found.users
             for job in user.jobs
         ]
-        shown.plain(rows, form)
+        shown.plain(rows, form, ("user", "account", *ImpactJobOut.model_fields))
     elif form == "name":
         for name in dict.fromkeys(user.user for user in found.users):
             shown.data(line(name))
     else:
-        shown.write(found.users, [], form, name=lambda user: user.user, tree=found)
+        shown.write(
+            found.users, [], form, of=ImpactUserOut, name=lambda user: user.user, tree=found
+        )
 
 
 def _table(found: "ImpactOut", *, fit: bool) -> None:

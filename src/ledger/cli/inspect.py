@@ -41,7 +41,7 @@ def inspect(
     with at.client() as client:
         if part is None:
             parts = [client.inner(name, 1) for name in get_args(InnerPart)]
-            shown.write(parts, SUMMARY, form, name=lambda p: p.part)
+            shown.write(parts, SUMMARY, form, of=InnerOut, name=lambda p: p.part)
             return exits.OK
         found = client.inner(part, limit)
     if form == "json":

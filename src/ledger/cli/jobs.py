@@ -65,7 +65,7 @@ def jobs(
     kept = found.jobs[:limit] if limit else found.jobs
     answer = JobsOut(jobs=[_brief(job) for job in kept], position=found.position)
     columns, number = _columns(present), lambda job: str(job.job)
-    shown.write(answer.jobs, columns, form, name=number, tree=answer, empty="No jobs.")
+    shown.write(answer.jobs, columns, form, of=JobOut, name=number, tree=answer, empty="No jobs.")
     if found.more:
         exits.say(f"There are more than {limit}; --limit 0 shows all.")
     if not past.present and form in ("table", "wide"):
@@ -157,7 +157,7 @@ def show(
     if found.attempts:
         shown.data("")
         columns = _attempt_columns(wide=form == "wide")
-        shown.write(found.attempts, columns, form, name=lambda a: str(a.attempt))
+        shown.write(found.attempts, columns, form, of=AttemptOut, name=lambda a: str(a.attempt))
     if found.script and form == "wide":
         shown.data(f"\n{lines(found.script)}")
     return exits.OK

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
+from pydantic import BaseModel
 
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Service
@@ -11,7 +12,7 @@ from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import json_text, line
 from ledger.cli.words import BadWord, moment, node_names
-from ledger.models import NodePeriodOut, StayOut, SuspectOut
+from ledger.models import MachineOut, NodePeriodOut, StayOut, SuspectOut
 
 if TYPE_CHECKING:
     from ledger.cli.common import Format
@@ -117,16 +118,25 @@ def _name(text: str) -> str:
 
 def _plain(part: Part, rows: list[Any], form: "Format") -> None:
     if part == "states" and form != "jsonl":
-        shown.plain([_flat(row) for row in rows], form)
+        shown.plain([_flat(row) for row in rows], form, STATE)
         return
-    shown.write(rows, [], form, name=lambda row: _key(part, row))
+    shown.write(rows, [], form, of=KINDS[part], name=lambda row: _key(part, row))
+
+
+KINDS: dict[Part, type[BaseModel]] = {
+    "states": NodePeriodOut,
+    "software": MachineOut,
+    "jobs": StayOut,
+}
+TOLD, WHY = ("state", "since", "until"), ("cause", "reason", "by", "outage")
+STATE = (*TOLD, *WHY, "later", "drain")
 
 
 def _flat(state: NodePeriodOut) -> dict[str, Any]:
     """A state as a row of CSV: why it came to it, and what was said later as one text."""
     first, *later = state.causes
-    told = state.model_dump(mode="json", include={"state", "since", "until"})
-    why = first.model_dump(mode="json", include={"cause", "reason", "by", "outage"})
+    told = state.model_dump(mode="json", include=set(TOLD))
+    why = first.model_dump(mode="json", include=set(WHY))
     return {**told, **why, "later": _words(later), "drain": _words(state.drain)}
 
 
@@ -274,6 +284,7 @@ def failures(
         found.nodes,
         SUSPECTS,
         form,
+        of=SuspectOut,
         name=lambda s: s.node,
         tree=found,
         empty=f"No job failed {f'since {when(found.since)}' if found.since else 'ever'}.",

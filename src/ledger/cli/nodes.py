@@ -50,7 +50,9 @@ def nodes(
         and state in ("", node.state)
     ]
     tree = answer.model_copy(update={"nodes": kept})
-    shown.write(kept, COLUMNS, form, name=lambda n: n.node, tree=tree, empty="No nodes.")
+    shown.write(
+        kept, COLUMNS, form, of=NodeOut, name=lambda n: n.node, tree=tree, empty="No nodes."
+    )
     return exits.OK
 
 

@@ -46,7 +46,15 @@ def list_(
     kept = found[:limit] if limit else found
     answer = NoticesOut(notices=kept, next=page.next, position=page.position)
     empty = "There are no such notices." if any(asked.values()) else "Nobody was told anything yet."
-    shown.write(kept, COLUMNS, form, name=lambda n: str(n.notice), tree=answer, empty=empty)
+    shown.write(
+        kept,
+        COLUMNS,
+        form,
+        of=NoticeRowOut,
+        name=lambda n: str(n.notice),
+        tree=answer,
+        empty=empty,
+    )
     if page.next is not None or len(found) > len(kept):
         say(f"There are more than {limit}; --limit 0 shows all.")
     return exits.OK

@@ -11,10 +11,10 @@ from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import line
 from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
-from ledger.models import CauseIn, CloseIn, OutageIn, OutageOut
+from ledger.models import AffectedUserOut, CauseIn, CloseIn, ImpactJobOut, OutageIn, OutageOut
 
 if TYPE_CHECKING:
-    from ledger.models import AffectedOut, AffectedUserOut, NoticeOut, OutageDetailOut
+    from ledger.models import AffectedOut, NoticeOut, OutageDetailOut
 
 outage_app = App(name="outage", help="Look at outages: what failed, whom it hit, who was told.")
 Number = Annotated[int, Parameter(help="The number of an outage, as `outage list` gives it.")]
@@ -44,7 +44,15 @@ def list_(
     with at.client() as client:
         found = past.of(client).outages(open_=only_open, since=_time(since), limit=limit)
     empty = "Nothing is out." if only_open else "There was no outage."
-    shown.write(found.outages, COLUMNS, form, name=lambda o: str(o.outage), tree=found, empty=empty)
+    shown.write(
+        found.outages,
+        COLUMNS,
+        form,
+        of=OutageOut,
+        name=lambda o: str(o.outage),
+        tree=found,
+        empty=empty,
+    )
     if found.next is not None and form in ("table", "wide"):
         say(f"There are more than {limit}; --limit shows them.")
     return exits.OK
@@ -90,9 +98,11 @@ def affected(
     with at.client() as client:
         found = past.of(client).affected(number)
     if csv or form == "csv":
-        shown.plain(_job_rows(found), "csv")
+        shown.plain(
+            _job_rows(found), "csv", ("user", "account", *ImpactJobOut.model_fields, "told_at")
+        )
     elif form not in ("table", "wide"):
-        shown.write(found.users, [], form, name=lambda u: u.user, tree=found)
+        shown.write(found.users, [], form, of=AffectedUserOut, name=lambda u: u.user, tree=found)
     else:
         _affected(found, fit=form == "table")
     return exits.OK

@@ -132,11 +132,11 @@ def history(
     kept = found[:limit] if limit else found
     if form in ("json", "name"):
         tree = PolicyHistoryOut(policies=kept, next=page.next, position=page.position)
-        shown.write(kept, [], form, name=lambda one: str(one.policy), tree=tree)
+        shown.write(kept, [], form, of=PolicyChangeOut, name=lambda one: str(one.policy), tree=tree)
         return exits.OK
     rows = [row for one in kept for row in _changes(one)]
     empty = "No policy was ever set: what holds is what `jobledger policy show` says."
-    shown.write(rows, CHANGES, form, name=lambda row: str(row.policy), empty=empty)
+    shown.write(rows, CHANGES, form, of=ChangeRow, name=lambda row: str(row.policy), empty=empty)
     if page.next is not None or len(found) > len(kept):
         say(f"There are more than {limit}; --limit 0 shows all.")
     if form in ("table", "wide"):

@@ -64,7 +64,7 @@ def list_(*, form: OutputFormat = "table", at: Service = NOWHERE) -> int:
         verdict += f"; behind: {', '.join(late)}" if late else ""
         shown.sentence(f"{verdict}.")
         shown.data("")
-    shown.write(rows, COLUMNS, form, name=lambda row: row.projection, tree=found)
+    shown.write(rows, COLUMNS, form, of=ListedOut, name=lambda row: row.projection, tree=found)
     if form in ("table", "wide"):
         shown.data(f"As of position {found.position}.")
         if found.unused:
@@ -129,7 +129,7 @@ def rebuild(
                 events_per_s=round(done.position / max(took, 1e-9)),
             )
         )
-    shown.write(rows, MADE, form, name=lambda row: row.projection)
+    shown.write(rows, MADE, form, of=MadeRow, name=lambda row: row.projection)
     for sentence in stopped:
         say(f"{line(sentence)}. Its tables are as they were.")
     return exits.NOT_NOW_STATE if stopped else exits.OK
@@ -151,7 +151,7 @@ def verify(
         except Unavailable as error:
             raise Stop(exits.UNAVAILABLE, f"{error}.") from None
         rows.append(VerdictRow(projection=name, **found._asdict()))
-    shown.write(rows, VERDICT, form, name=lambda row: row.projection)
+    shown.write(rows, VERDICT, form, of=VerdictRow, name=lambda row: row.projection)
     wrong = [row.projection for row in rows if row.differs]
     if wrong:
         say(f"Make it again: jobledger projection rebuild {' '.join(wrong)}")

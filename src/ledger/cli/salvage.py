@@ -36,6 +36,7 @@ TELL_EVERYBODY = (
 
 def salvaged(paths: Sequence[Path], since: datetime | None, form: Format) -> int:
     """Print the list; status 65 where nothing of what was named can be read."""
+    from ledger.models import SalvagedJobOut, SalvagedUserOut
     from ledger.salvage.report import NothingLeft, salvage
 
     start = None if since is None else int(since.timestamp() * 1_000_000)
@@ -51,12 +52,18 @@ def salvaged(paths: Sequence[Path], since: datetime | None, form: Format) -> int
     if people:
         _table(found, fit=form == "table")
     elif form == "csv":
-        shown.plain([_flat(user, job) for user in found.users for job in user.jobs], form)
+        shown.plain(
+            [_flat(user, job) for user in found.users for job in user.jobs],
+            form,
+            ("user", "account", *SalvagedJobOut.model_fields),
+        )
     elif form == "name":
         for name in dict.fromkeys(user.user for user in found.users):
             shown.data(line(name))
     else:
-        shown.write(found.users, [], form, name=lambda user: user.user, tree=found)
+        shown.write(
+            found.users, [], form, of=SalvagedUserOut, name=lambda user: user.user, tree=found
+        )
     return exits.OK
 
 

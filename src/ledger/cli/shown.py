@@ -49,11 +49,13 @@ def write(
     columns: Sequence[Column[Row]],
     form: Format,
     *,
+    of: type[Row],
     name: Callable[[Row], str],
     tree: BaseModel | None = None,
     empty: str = "",
 ) -> None:
-    """Write rows in one of the formats. `tree` is what `json` shows, the whole answer."""
+    """Write rows `of` one kind in one of the formats. `tree` is what `json` shows, the whole
+    answer. As CSV no rows are their names alone."""
     if form == "json":
         shown = tree.model_dump(mode="json") if tree else [r.model_dump(mode="json") for r in rows]
         data(json_text(shown, indent=2))
@@ -61,8 +63,7 @@ def write(
         for row in rows:
             data(json_text(row.model_dump(mode="json")))
     elif form == "csv":
-        fields = type(rows[0]).model_fields if rows else None
-        _csv([row.model_dump(mode="json") for row in rows], fields)
+        _csv([row.model_dump(mode="json") for row in rows], of.model_fields)
     elif form == "name":
         for row in rows:
             data(line(name(row)))
@@ -201,17 +202,20 @@ def tree(answer: BaseModel, form: Format, *, name: str = "") -> bool:
     return True
 
 
-def plain(rows: Sequence[dict[str, Any]], form: Format) -> None:
-    """Write rows that all have the same names: as `jsonl`, `csv`, or `name` (the first of each)."""
+def plain(rows: Sequence[dict[str, Any]], form: Format, names: Collection[str] = ()) -> None:
+    """Write rows that all have the same names: as `jsonl`, `csv`, or `name` (the first of each).
+
+    `names` are what the first line of a CSV without rows says.
+    """
     if form == "csv":
-        _csv(rows, rows[0] if rows else None)
+        _csv(rows, rows[0] if rows else names)
         return
     for row in rows:
         data(json_text(row) if form == "jsonl" else line(str(next(iter(row.values())))))
 
 
-def _csv(rows: Sequence[dict[str, Any]], names: Collection[str] | None) -> None:
-    if names is None:
+def _csv(rows: Sequence[dict[str, Any]], names: Collection[str]) -> None:
+    if not names:
         return
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(names)

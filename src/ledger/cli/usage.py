@@ -9,9 +9,10 @@ from cyclopts import Parameter
 from ledger.cli import exits, shown
 from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Service, now
 from ledger.cli.words import BadWord, moment
+from ledger.models import UsedOut
 
 if TYPE_CHECKING:
-    from ledger.models import UsageOut, UsedOut
+    from ledger.models import UsageOut
 
 GROUPS = ("day", "user", "account", "pool")
 HOUR_S = 3600
@@ -61,7 +62,9 @@ def usage(
     if form == "csv":
         _csv(found, groups, waste=waste, measured=measured)
     elif form in ("json", "jsonl", "name"):
-        shown.write(found.rows, [], form, name=lambda row: _key(row, groups)[0], tree=found)
+        shown.write(
+            found.rows, [], form, of=UsedOut, name=lambda row: _key(row, groups)[0], tree=found
+        )
     else:
         _table(found, groups, waste=waste)
     return exits.OK
