@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -14,7 +14,6 @@ import pytest
 
 from ledger.follow import verify
 from ledger.projection import checkpoint as checkpoints
-from ledger.projection import store as stores
 from ledger.projection.database import Bulk
 from ledger.projection.model import Projection, Table
 from ledger.projection.reader import Reader
@@ -58,21 +57,20 @@ class Deaths:
             self._behind("checkpoint", projection, after.position)
             return done
 
-        deaths = self
-
-        class Dying(Bulk):
-            def upsert(self, table: Table[Any], rows: Sequence[Any]) -> None:
-                super().upsert(table, rows)
-                if rows:
-                    deaths._behind("rows", table.name, repr(rows))
-
-            def delete(self, table: Table[Any], keys: Sequence[Any]) -> None:
-                super().delete(table, keys)
-                if keys:
-                    deaths._behind("gone", table.name, repr(keys))
-
         monkeypatch.setattr(checkpoints, "move", moved)
-        monkeypatch.setattr(stores, "Bulk", Dying)
+        for name in ("_upsert", "_delete"):
+            monkeypatch.setattr(Bulk, name, self._dying(name, getattr(Bulk, name)))
+
+    def kinds(self) -> set[Any]:
+        """The kinds of statements behind which it died."""
+        return {what for what, *_ in self._died}
+
+    def _dying(self, name: str, statement: Callable[..., None]) -> Callable[..., None]:
+        def dying(bulk: Bulk, table: Table[Any], some: Sequence[Any]) -> None:
+            statement(bulk, table, some)
+            self._behind(name, table.name, repr(some))
+
+        return dying
 
     def __len__(self) -> int:
         return len(self._died)
@@ -105,6 +103,8 @@ def test_killed_behind_every_statement_of_every_commit(
             assert follower.checkpoint == before, "neither rows nor checkpoint of what was torn"
     assert dump(follower) == folded(projection, log)
     assert len(deaths) >= len(ends)
+    wrote = len(dump(follower).splitlines()) > len(projection.tables)
+    assert {"checkpoint", *["_upsert"][:wrote]} <= deaths.kinds()
     close(follower)
     database = "PostgreSQL" if place.url else "SQLite"
     evidence(
