@@ -20,9 +20,6 @@ ASKED = 40
 """How often each question is asked, each time of somebody else."""
 
 PAGE = 200
-LONG_AGO = ("a day long ago", "a day long ago, ascending")
-"""These filters have a row of their own: jobs of all users long ago have no order that helps."""
-
 MOST_MS = {"impact": 50, "usage": 300}
 DAY_US = 86_400_000_000
 Parameters = Callable[[Random], dict[str, Any]]
@@ -76,7 +73,6 @@ def measure(places: Places, *, jobs: int) -> Iterator[Figure | Growth | Plan]:
 def _figures(reader: Reader, year: Year, database: str) -> list[Figure]:
     questions = _questions(year)
     found = {asked.by: _times(reader, asked) for asked in questions if asked.query == "list_jobs"}
-    then = {by: found.pop(by) for by in LONG_AGO}
     slowest = max(found, key=lambda by: sorted(found[by])[ASKED // 2])
     others = [(asked, _times(reader, asked)) for asked in questions if asked.query != "list_jobs"]
     return [
@@ -86,7 +82,6 @@ def _figures(reader: Reader, year: Year, database: str) -> list[Figure]:
             found[slowest],
             20,
         ),
-        *(_figure(f"a page of {PAGE} jobs by {by}", database, then[by], 20) for by in LONG_AGO),
         *(
             _figure(f"{asked.query} by {asked.by}", database, times, MOST_MS[asked.query])
             for asked, times in others

@@ -101,7 +101,8 @@ def test_verified_broken_and_rebuilt_where_it_lies(data: Path, call: Call) -> No
     done = call("projection", "verify", "--all", *where)
     assert (done.status, done.err) == (0, "")
     assert done.out.count("is what the log says") == len(discover().projections)
-    behind(Place(data, None), jobs.PROJECTION, "UPDATE jobs_v1_jobs SET name = 'x' WHERE job >= 2")
+    another = f"UPDATE {jobs.JOBS.sql.name} SET name = 'x' WHERE job >= 2"  # noqa: S608
+    behind(Place(data, None), jobs.PROJECTION, another)
     done = call("projection", "verify", "jobs", *where)
     assert done.status == 65
     assert "jobs [2] is another" in done.out

@@ -200,7 +200,7 @@ def test_another_commit_at_the_same_place_means_rebuild(place: Place) -> None:
     source = Told(wandered(1, 80))
     follower = kept(jobs.PROJECTION, place, source)
     follower.catch_up()
-    behind(place, jobs.PROJECTION, "DELETE FROM projections.jobs_v1_jobs")
+    behind(place, jobs.PROJECTION, f"DELETE FROM projections.{jobs.JOBS.sql.name}")  # noqa: S608
     source.prefix = "other"
     follower.catch_up()
     assert follower.checkpoint.hash == source.head().hash

@@ -150,8 +150,9 @@ def test_pages_of_jobs(place: Place) -> None:
     assert reader.ask("jobs", jobs.task, first, 25).value is None
     assert reader.ask("jobs", jobs.show_job, 99).value is None
     if not place.url:
-        query = "SELECT job FROM jobs_v1_jobs WHERE \"user\" = 'ann' ORDER BY job DESC LIMIT 7"
+        table = jobs.JOBS.sql.name
+        query = f"SELECT job FROM {table} WHERE \"user\" = 'ann' ORDER BY job LIMIT 7"  # noqa: S608
         plan = behind(place, jobs.PROJECTION, f"EXPLAIN QUERY PLAN {query}")
-        assert "USING COVERING INDEX jobs_v1_jobs_user_job" in str(plan)
+        assert f"USING COVERING INDEX {table}_user_job" in str(plan)
     reader.close()
     close(follower)

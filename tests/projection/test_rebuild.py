@@ -120,7 +120,7 @@ def test_killed_before_the_switch_nothing_has_changed(
     source = Told(wandered(2, 120))
     follower = kept(PROJECTION, place, source)
     follower.catch_up()
-    behind(place, PROJECTION, "DELETE FROM projections.jobs_v1_jobs")
+    behind(place, PROJECTION, f"DELETE FROM projections.{jobs.JOBS.sql.name}")  # noqa: S608
     whole = dump(follower)
 
     def fails(*_: object) -> None:
@@ -188,7 +188,7 @@ def test_what_was_changed_behind_its_back_comes_right(place: Place) -> None:
     follower = kept(PROJECTION, place, source)
     follower.catch_up()
     whole = dump(follower)
-    behind(place, PROJECTION, "DELETE FROM projections.jobs_v1_jobs WHERE job > 3")
+    behind(place, PROJECTION, f"DELETE FROM projections.{jobs.JOBS.sql.name} WHERE job > 3")  # noqa: S608
     assert not follower.verify()
     rebuild(PROJECTION, place.data, place.url, source)
     assert follower.verify()

@@ -1,16 +1,16 @@
 """Which jobs were there ever, and what became of each of them and of every attempt at it?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
 from ledger.projection import Projection
+from ledger_projections.jobs.blocks import BLOCKS, runs
 from ledger_projections.jobs.rows import ATTEMPTS, JOBS, NODES, AttemptRow, JobRow
 
 MAX_LIMIT = 10_000
 LIVE = ("pending", "running")
-FEW = 10_000
-"""So many jobs are put in order faster than a million are gone through in it."""
 
 
 def list_jobs(
@@ -37,28 +37,39 @@ def list_jobs(
     for column, wanted in ((JOBS.c.user, user), (JOBS.c.account, account), (JOBS.c.name, name)):
         query = query.where(column == wanted) if wanted else query
     narrow = bool(user or account or name or node)
+    window = since is not None or until is not None
     if pool:
-        query = query.where((_beside(JOBS.c.pool) if narrow or states else JOBS.c.pool) == pool)
+        beside = narrow or states or window
+        query = query.where((_beside(JOBS.c.pool) if beside else JOBS.c.pool) == pool)
     if node:
-        query = query.where(JOBS.c.job.in_(sa.select(NODES.c.job).where(NODES.c.node == node)))
+        query = query.where(JOBS.c.job.in_(_of_node(node, ascending=ascending)))
     if since is not None:
         query = query.where(sa.or_(JOBS.c.ended_at.is_(None), JOBS.c.ended_at >= since))
     if until is not None:
         query = query.where(JOBS.c.submitted_at < until)
-    if cursor:
-        last = int(cursor)
+    last = int(cursor) if cursor else None
+    if last is not None:
         query = query.where(JOBS.c.job > last if ascending else JOBS.c.job < last)
     limit = max(1, min(limit, MAX_LIMIT))
     query = query.order_by(JOBS.c.job if ascending else JOBS.c.job.desc()).limit(limit + 1)
-    parts: list[sa.ColumnElement[bool]] = [sa.true()]
-    if not narrow:
-        parts = _parts(connection, states, since)
-    elif states:
-        parts = [_beside(JOBS.c.state).in_(states)]
-    rows = [row for part in parts for row in JOBS.rows(connection, query.where(part))]
-    found = sorted(rows, key=lambda row: row.job, reverse=not ascending)
+    if narrow:
+        query = query.where(_beside(JOBS.c.state).in_(states)) if states else query
+        found = JOBS.rows(connection, query)
+    elif window:
+        there = runs(connection, since=since, until=until, beyond=last, ascending=ascending)
+        found = _in_window(connection, query, states, there, limit)
+    else:
+        found = _by_state(connection, query, states) if states else JOBS.rows(connection, query)
+    found.sort(key=lambda row: row.job, reverse=not ascending)
     more = len(found) > limit
     return found[:limit], str(found[limit - 1].job) if more else None
+
+
+def _of_node(node: str, *, ascending: bool) -> sa.Select[tuple[int]]:
+    """The jobs that were ever placed on a node, once each and in their order: so PostgreSQL stops
+    where a page is full."""
+    found = sa.select(NODES.c.job).where(NODES.c.node == node).distinct()
+    return found.order_by(NODES.c.job if ascending else NODES.c.job.desc())
 
 
 def _beside(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
@@ -67,23 +78,39 @@ def _beside(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return column.concat("")
 
 
-def _parts(
-    connection: sa.Connection, states: Sequence[str], since: int | None
-) -> list[sa.ColumnElement[bool]]:
-    """What divides a list of all users' jobs into parts, each of which an index has in their order:
-    by state; and where few have ended `since`, these are rather looked up and put in order."""
-    ended = [state for state in states if state not in LIVE]
-    parts = [JOBS.c.state == state for state in LIVE if not states or state in states]
+def _by_state(
+    connection: sa.Connection, query: sa.Select[Any], states: Sequence[str]
+) -> list[JobRow]:
+    """Jobs in these states, by an index that has those of each in their order."""
+    return [
+        row
+        for state in dict.fromkeys(states)
+        for row in JOBS.rows(connection, query.where(JOBS.c.state == state))
+    ]
+
+
+def _in_window(
+    connection: sa.Connection,
+    query: sa.Select[Any],
+    states: Sequence[str],
+    there: Iterable[tuple[int, int]],
+    limit: int,
+) -> list[JobRow]:
+    """Jobs of a window: those that live by their state, and out of runs of numbers those that have
+    ended, until there are more than `limit`."""
+    found = _by_state(connection, query, [s for s in LIVE if not states or s in states])
+    ended, state = [s for s in states if s not in LIVE], _beside(JOBS.c.state)
     if states and not ended:
-        return parts
-    if since is not None:
-        lately = sa.select(JOBS.c.job).where(JOBS.c.ended_at >= since)
-        some = lately.limit(FEW + 1).subquery()
-        count = connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
-        if count <= FEW:
-            so = _beside(JOBS.c.state).in_(ended) if ended else sa.true()
-            return [*parts, sa.and_(JOBS.c.job.in_(lately), so)]
-    return parts + [JOBS.c.state == state for state in ended] if states else [sa.true()]
+        return found
+    query = query.where(state.in_(ended) if ended else state.not_in(LIVE))
+    count = 0
+    for first, last in there:
+        some = JOBS.rows(connection, query.where(JOBS.c.job.between(first, last)))
+        found += some
+        count += len(some)
+        if count > limit:
+            break
+    return found
 
 
 def show_job(connection: sa.Connection, job: int) -> tuple[JobRow, list[AttemptRow]] | None:
@@ -109,8 +136,8 @@ def last(connection: sa.Connection) -> int:
 
 PROJECTION = Projection(
     "jobs",
-    version=1,
-    tables=(JOBS, ATTEMPTS, NODES),
+    version=2,
+    tables=(JOBS, ATTEMPTS, NODES, BLOCKS),
     queries=(list_jobs, show_job, task, last),
     by_job=(show_job,),
 )

@@ -235,7 +235,6 @@ JOBS = Table(
         ("pool", "job"),
         ("state", "job"),
         ("name", "job"),
-        ("ended_at",),
         ("first",),
     ],
 )
