@@ -16,6 +16,11 @@ ROWS_AT_ONCE = 5_000
 COPY_FROM = 100
 """So many new rows are copied into PostgreSQL, rather than given as arrays."""
 
+CACHE_KIB = 2_000
+REBUILD_CACHE_KIB = 64_000
+"""What SQLite keeps of a file in memory: a rebuild goes back to pages that it has left, and sorts
+whole indexes in it."""
+
 PG_TYPES = {"int": "bigint", "str": "text", "bool": "boolean", "json": "text"}
 
 
@@ -24,8 +29,8 @@ def file_of(data: Path, projection: Projection) -> Path:
     return data / FOLDER / f"{projection.name}.v{projection.version}.db"
 
 
-def sqlite_engine(file: Path, *, write: bool) -> sa.Engine:
-    """An engine over one file. A reading one never makes it.
+def sqlite_engine(file: Path, *, write: bool, cache_kib: int = CACHE_KIB) -> sa.Engine:
+    """An engine over one file. A reading one never makes it. `cache_kib`: of its pages in memory.
 
     `synchronous=NORMAL`: a power failure may cost the last transactions, never the file, and never
     rows without their checkpoint; what is lost is read from the log again, which is durable.
@@ -42,6 +47,7 @@ def sqlite_engine(file: Path, *, write: bool) -> sa.Engine:
         if write:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA cache_size=-{cache_kib}")
         return connection
 
     return _sqlite(connect, sa.QueuePool, "BEGIN IMMEDIATE" if write else "BEGIN")

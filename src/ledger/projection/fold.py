@@ -59,27 +59,16 @@ class Rows:
         self._stored = stored
         self._complete = empty
         self._tables = [_Kept(table) for table in projection.tables]
-        self._by_event = {
-            event: [kept for kept in self._tables if event in kept.table.events]
-            for event in projection.by_event
-        }
 
-    def fold(self, events: Iterable[Recorded], skipped: frozenset[int]) -> list[Change]:
+    def fold(self, events: Sequence[Recorded], skipped: frozenset[int]) -> list[Change]:
         """Take events in, but those at the `skipped` positions; what has changed by them.
 
         Raises `Undigestable`: then these rows are to be thrown away.
         """
-        steps = self._plan(events, skipped)
-        for kept in self._tables:
-            self._find(kept)
-        for kept, recorded, keys in steps:
-            rows, evolve = kept.rows, kept.evolve
-            try:
-                for key in keys:
-                    rows[key] = evolve(key, rows[key], recorded)
-            except Exception as error:
-                raise Undigestable(recorded, error) from error
-        return [kept.change() for kept in self._tables]
+        if skipped:
+            events = [recorded for recorded in events if recorded.position not in skipped]
+        stored = None if self._complete else self._stored
+        return [kept.take(events, stored) for kept in self._tables]
 
     def forget(self) -> None:
         """After a batch is safe: remember no more than `KEPT_ROWS`."""
@@ -96,52 +85,61 @@ class Rows:
             for kept in self._tables
         }
 
-    def _plan(
-        self, events: Iterable[Recorded], skipped: frozenset[int]
-    ) -> list[tuple["_Kept", Recorded, Sequence[Key]]]:
-        """Which keys each event touches in which table."""
-        steps: list[tuple[_Kept, Recorded, Sequence[Key]]] = []
-        by_event = self._by_event
-        for kept in self._tables:
-            kept.touched = {}
-        for recorded in events:
-            for kept in by_event.get(type(recorded.event), ()):
-                if skipped and recorded.position in skipped:
-                    continue
-                touched = kept.touched
-                try:
-                    keys = tuple(kept.keys(recorded))
-                    for key in keys:
-                        touched[key] = None
-                except Exception as error:
-                    raise Undigestable(recorded, error) from error
-                steps.append((kept, recorded, keys))
-        return steps
-
-    def _find(self, kept: "_Kept") -> None:
-        """Let the touched rows be there as they are before the batch."""
-        rows, touched = kept.rows, kept.touched
-        if missing := [key for key in touched if key not in rows]:
-            rows.update(dict.fromkeys(missing))
-            if not self._complete:
-                assert self._stored is not None
-                old = kept.old(missing, self._stored)
-                rows.update(self._stored.load(kept.table, old) if old else {})
-        for key in touched:
-            touched[key] = rows[key]
-
 
 class _Kept:
-    """What is remembered of a table; `touched` are a batch's rows, as they were before it."""
+    """What is remembered of a table. No row of it depends on one of another, so that a batch is
+    taken in table by table."""
 
     def __init__(self, table: Table[Any]) -> None:
-        self.table, self.keys, self.evolve = table, table.keys, table.evolve
+        self.table = table
         self.rows: dict[Key, Any] = {}
-        self.touched: dict[Key, Any] = {}
         self._numbered = table.columns[0].kind == "int"
         self._greatest: Any = None
 
-    def old(self, keys: list[Key], stored: Stored) -> list[Key]:
+    def take(self, events: Sequence[Recorded], stored: Stored | None) -> Change:
+        """What a batch changes; `stored` has the rows that are not remembered, if there are any.
+
+        Raises `Undigestable`.
+        """
+        wanted = self.table.events
+        mine = [recorded for recorded in events if type(recorded.event) in wanted]
+        if not mine:
+            return Change(self.table, [], [], [])
+        keys, before = self._touched(mine)
+        self._find(before, stored)
+        rows, evolve = self.rows, self.table.evolve
+        try:
+            for recorded, some in zip(mine, keys, strict=True):
+                for key in some:
+                    rows[key] = evolve(key, rows[key], recorded)
+        except Exception as error:
+            raise Undigestable(recorded, error) from error
+        return self._change(before)
+
+    def _touched(self, events: Sequence[Recorded]) -> tuple[list[Iterable[Key]], dict[Key, Any]]:
+        """The keys of the rows that each of these events touches, and all of them, once each."""
+        keys_of, keys, touched = self.table.keys, list[Iterable[Key]](), dict[Key, Any]()
+        try:
+            for recorded in events:
+                some = tuple(keys_of(recorded))
+                keys.append(some)
+                for key in some:
+                    touched[key] = None
+        except Exception as error:
+            raise Undigestable(recorded, error) from error
+        return keys, touched
+
+    def _find(self, touched: dict[Key, Any], stored: Stored | None) -> None:
+        """Let the touched rows be there, and noted, as they are before the batch."""
+        rows = self.rows
+        if missing := [key for key in touched if key not in rows]:
+            rows.update(dict.fromkeys(missing))
+            if stored is not None and (old := self._old(missing, stored)):
+                rows.update(stored.load(self.table, old))
+        for key in touched:
+            touched[key] = rows[key]
+
+    def _old(self, keys: list[Key], stored: Stored) -> list[Key]:
         """Those of these keys that need looking for: not such as begin with a greater number than
         that of any row. Most rows are made in this order."""
         if not self._numbered:
@@ -154,12 +152,11 @@ class _Kept:
         except TypeError:  # not numbers at all: the database will refuse them
             return keys
 
-    def change(self) -> Change:
+    def _change(self, before: dict[Key, Any]) -> Change:
         """What has become of the touched rows, in the order of their keys: a database takes rows
         faster where they lie side by side."""
-        rows, before = self.rows, self.touched
+        rows = self.rows
         changed = [key for key, row in before.items() if rows[key] is not row]
-        self.touched = {}
         try:
             changed.sort()
             if changed and self._greatest is not None:

@@ -148,9 +148,8 @@ class Follower:
     def _missed(self, events: Sequence[Recorded]) -> bool:
         """Learn of skips in these events; is one about an event that was taken in before?"""
         missed = False
-        for r in events:
-            e = r.event
-            if isinstance(e, ProjectionSkipped) and e.projection == self.projection.name:
+        for e in [r.event for r in events if type(r.event) is ProjectionSkipped]:
+            if e.projection == self.projection.name:
                 self._skips |= {e.position}
                 taken_in = e.position <= self.checkpoint.position
                 missed |= taken_in and e.position not in self.checkpoint.skipped

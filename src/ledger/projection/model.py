@@ -144,13 +144,16 @@ class Table(Generic[R]):
         """The rows that a query made by `select` finds."""
         return [self.row(*found) for found in connection.execute(query)]
 
-    def stored(self, row: R) -> tuple[Any, ...]:
+    def stored(self, row: R) -> list[Any]:
         """A row as the database takes it."""
         values = list(astuple(row))
         for i in self._kept_as_json:
-            if values[i] is not None:
-                values[i] = _json.encode(values[i]).decode()
-        return tuple(values)
+            value = values[i]
+            if value == ():  # most are
+                values[i] = "[]"
+            elif value is not None:
+                values[i] = _json.encode(value).decode()
+        return values
 
     def read(self, stored: Iterable[Any]) -> R:
         """A row out of what the database gives."""
@@ -208,10 +211,7 @@ class Projection:
         self.metadata = sa.MetaData()
         for table in self.tables:
             table.bind(self.metadata, f"{self.id}_{table.name}")
-        self.by_event: dict[type[Event], list[Table[Any]]] = {}
-        for table in self.tables:
-            for event in table.events:
-                self.by_event.setdefault(event, []).append(table)
+        self.events = frozenset(event for table in self.tables for event in table.events)
 
     @property
     def id(self) -> str:

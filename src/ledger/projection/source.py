@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from ledger.codec import BrokenEvent, UnknownEvent
-from ledger.events import ProjectionSkipped, Recorded
+from ledger.events import JobsSubmitted, ProjectionSkipped, Recorded
 
 BATCH = 10_000
 """Events, or jobs in them, in one batch: what one transaction changes."""
@@ -90,8 +90,8 @@ def batch(source: Source, after: int, size: int = BATCH) -> Batch | None:
 
 def weight_of(recorded: Recorded) -> int:
     """What an event counts for in a batch: the jobs in it, or one."""
-    weight: int = getattr(recorded.event, "count", 1)
-    return weight
+    event = recorded.event
+    return event.count if type(event) is JobsSubmitted else 1
 
 
 def last_until(source: Source, at: int) -> Place:

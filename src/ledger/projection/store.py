@@ -11,7 +11,14 @@ import structlog
 
 from ledger.projection import checkpoint as checkpoints
 from ledger.projection.checkpoint import Checkpoint
-from ledger.projection.database import Bulk, file_of, postgres_engine, sqlite_engine
+from ledger.projection.database import (
+    CACHE_KIB,
+    REBUILD_CACHE_KIB,
+    Bulk,
+    file_of,
+    postgres_engine,
+    sqlite_engine,
+)
 from ledger.projection.fold import Change, dump
 from ledger.projection.model import SCHEMA, Key, Projection, Table
 
@@ -37,7 +44,8 @@ class Store:
         self._file = None if url or data is None else file_of(data, projection)
         if self._file is not None:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._engine = sqlite_engine(self._file, write=True)
+            cache = REBUILD_CACHE_KIB if projection.is_twin else CACHE_KIB
+            self._engine = sqlite_engine(self._file, write=True, cache_kib=cache)
         else:
             assert url is not None
             self._engine = postgres_engine(url, write=True)

@@ -178,7 +178,7 @@ class ProjectionTests:
     def test_every_event_it_reads_is_told_of(self) -> None:
         """Else these tests say nothing about what it makes of it."""
         told = {type(r.event) for story in self.stories() for r in story.events}
-        missing = [event.__name__ for event in self.projection.by_event if event not in told]
+        missing = [event.__name__ for event in self.projection.events if event not in told]
         assert missing == [], "add a story in which these happen: `stories`"
 
     def test_rows_are_made_of_their_event_alone(self) -> None:
