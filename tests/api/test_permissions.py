@@ -169,7 +169,11 @@ def world(service: Live) -> Live:
     assert agent.sync("n1").json()["orders"][0]["job"] == running
     outage = service.ask(OPERATOR, OpenOutage(since=service.clock.now() - 1, reason="one")).reply
     assert outage == 1
+    with service.one_client() as operator:
+        operator.ok("PUT", "/v1/contacts/alice", {"addresses": ["alice@example.org"]})
+    head = service.head
     service.ask(SYSTEM, Tell(outage=1, why="hit", users=("alice",)))
+    until(lambda: "NoticeFailed" in service.since(head), "it is seen that nothing of hers was hit")
     service.running_job = running  # type: ignore[attr-defined]
     service.finding = abused(service, "alice")  # type: ignore[attr-defined]
     return service

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ledger.commands import Drain
 from ledger.events import Blob
 from ledger.projection.database import Bulk
+from ledger.projection.fold import Change
 from ledger.projection.store import Store
 from ledger.testing.evidence import Evidence
 from ledger.testing.stories import OPERATOR, START, Story, Wanderer
@@ -151,8 +152,8 @@ def test_a_million_jobs_are_asked_quickly(place: Place, database: str, evidence:
         bulk = Bulk(connection)
         for first in range(0, MILLION, 50_000):
             made = [_made(job, rng, nodes, year) for job in range(first, first + 50_000)]
-            bulk.upsert(STAYS, [stay for stay, _ in made])
-            bulk.upsert(TRIES, [a_try for _, a_try in made])
+            bulk.apply(Change(STAYS, [stay for stay, _ in made], [], []))
+            bulk.apply(Change(TRIES, [a_try for _, a_try in made], [], []))
     if database == "postgres":
         with store._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as c:
             c.exec_driver_sql("ANALYZE")
