@@ -18,6 +18,7 @@ from ledger.store.chain import Row
 from ledger.store.log import AppendFailed, Draft, Fenced, LogLocked, LogUnavailable
 from ledger.store.postgres import CHUNK_BYTES, CHUNK_ROWS, PostgresLog, chunks
 from ledger.store.session import LOCK_TIMEOUT_S
+from ledger.store.stored import PAGE_OF_ROWS
 from ledger.store.verify import verify
 from places import draft, fresh_database, job_held
 from proxy import Proxy
@@ -250,6 +251,14 @@ def test_large_batches_go_through(url: str) -> None:
     with closing(PostgresLog(url, write=True)) as log:
         log.append([draft(*wide), draft(*many)])
         assert sum(1 for _ in log.read()) == len(wide) + len(many)
+
+
+def test_a_page_is_read_in_the_order_of_its_index(url: str) -> None:
+    """Also by a server that has looked at no statistics yet."""
+    with closing(PostgresLog(url, write=True)) as log:
+        log.append([draft(*(job_held(i) for i in range(20 * CHUNK_ROWS)))])
+        plan = [row[0] for row in log._fetch(f"EXPLAIN {PAGE_OF_ROWS}", (5_000, 6_000))]
+    assert "Index Scan" in plan[0], plan
 
 
 def test_chunks_are_bounded_in_rows_and_bytes() -> None:

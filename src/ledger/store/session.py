@@ -22,6 +22,9 @@ SERVER = {
     "tcp_keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+READER = {"default_transaction_read_only": "on", "enable_bitmapscan": "off"}
+"""Rows lie in the order in which they are read. As long as the server has not found that out by
+itself, it would rather gather them by a bitmap, and then sort each page."""
 CLIENT = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -47,7 +50,7 @@ def parameters(url: str, *, read_only: bool = False) -> dict[str, Any]:
             raise LogUnavailable(f"the database URL sets {name} to 0: that may wait for ever")
     options = [f"-c {name}={value}" for name, value in SERVER.items()]
     if read_only:
-        options.append("-c default_transaction_read_only=on")
+        options += [f"-c {name}={value}" for name, value in READER.items()]
     merged = " ".join([*options, str(given.get("options") or "")])
     return {**CLIENT, **given, "options": merged}
 
