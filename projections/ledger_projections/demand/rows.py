@@ -17,10 +17,8 @@ from ledger.events import (
     DemandRefused,
     JobChanged,
     JobEnded,
-    JobEvent,
     JobHeld,
     JobReleased,
-    JobSpec,
     JobsSubmitted,
     NodeConfigured,
     NodeEnrolled,
@@ -32,6 +30,7 @@ from ledger.events import (
 )
 from ledger.projection import Table, grid
 from ledger.projection.grid import slot_of
+from ledger_projections.submitted import job_keys, spec_of
 
 MINUTE_US = 60_000_000
 SERVING: tuple[NodeState, ...] = ("idle", "allocated")
@@ -184,8 +183,8 @@ def _asked(submission: _Same) -> Mapping[Whose, Changes]:
     """What a submission asks for. Its jobs are gone through once, whatever accounts they name."""
     e = submission.event
     found: dict[Whose, Changes] = {}
-    for place in range(1 if e.array else e.count):
-        spec, times = _spec(e, place), e.count if e.array else 1
+    times = e.count if e.array else 1
+    for spec in e.specs:
         nodes = times * spec.nodes
         more = (times, nodes, times, nodes * spec.time_limit_s)
         changes = found.setdefault((spec.pool, e.user, spec.account), dict.fromkeys(ASKED, 0))
@@ -195,10 +194,6 @@ def _asked(submission: _Same) -> Mapping[Whose, Changes]:
 
 
 ASKED = ("queued_jobs", "queued_nodes", "asked_jobs", "asked_node_s")
-
-
-def _spec(e: JobsSubmitted, place: int) -> JobSpec:
-    return e.specs[0 if e.array else place]
 
 
 def flow_keys(r: Recorded) -> Iterable[tuple[int, str, str, str]]:
@@ -232,20 +227,11 @@ FLOW = Table(
 # ── what only a job or a node knows ──────────────────────────────────────────────────────────────
 
 
-def job_keys(r: Recorded) -> Iterable[tuple[int]]:
-    """Every job of a submission, or the one job that an event is about."""
-    e = r.event
-    if isinstance(e, JobsSubmitted):
-        return ((job,) for job in range(e.first_job, e.first_job + e.count))
-    assert isinstance(e, JobEvent)
-    return ((e.job,),)
-
-
 def evolve_job(key: tuple[int], row: JobRow | None, r: Recorded) -> JobRow | None:
     """The job, as long as it lives; for ever, if there is more to it than `flow` could tell."""
     e = r.event
     if isinstance(e, JobsSubmitted):
-        spec = _spec(e, key[0] - e.first_job)
+        spec = spec_of(e, key[0])
         whose = (e.user, spec.account, spec.pool)
         was = JobRow(key[0], *whose, spec.nodes, spec.time_limit_s, queued=True, held=False)
         return _corrected(was, replace(was, held=spec.held), r.at, {})

@@ -1,12 +1,10 @@
 """The tables of jobs, of the attempts at them and of where these were."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
 
-from ledger.domain.arrays import indices
 from ledger.events import (
     AttemptEnded,
     AttemptEvent,
@@ -17,7 +15,6 @@ from ledger.events import (
     JobCancelRequested,
     JobChanged,
     JobEnded,
-    JobEvent,
     JobHeld,
     JobReleased,
     JobRequeued,
@@ -28,6 +25,7 @@ from ledger.events import (
     Recorded,
 )
 from ledger.projection import Table
+from ledger_projections.submitted import job_keys, spec_of, task_of
 
 
 class JobRow(msgspec.Struct, frozen=True, gc=False):
@@ -110,15 +108,6 @@ class NodeRow(msgspec.Struct, frozen=True, gc=False):
 # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def job_keys(r: Recorded) -> Iterable[tuple[int]]:
-    """Every job of a submission, or the one job that an event is about."""
-    e = r.event
-    if isinstance(e, JobsSubmitted):
-        return ((job,) for job in range(e.first_job, e.first_job + e.count))
-    assert isinstance(e, JobEvent)
-    return ((e.job,),)
-
-
 def evolve_job(key: tuple[int], row: JobRow | None, r: Recorded) -> JobRow | None:
     """The job after an event."""
     e = r.event
@@ -154,12 +143,11 @@ def evolve_job(key: tuple[int], row: JobRow | None, r: Recorded) -> JobRow | Non
 
 
 def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
-    place = job - e.first_job
-    spec = e.specs[0] if e.array else e.specs[place]
+    spec = spec_of(e, job)
     return JobRow(
         job=job,
         first=e.array_job or e.first_job,
-        task=_tasks(e.array)[place] if e.array else -1,
+        task=task_of(e, job),
         user=e.user,
         account=spec.account,
         pool=spec.pool,
@@ -181,11 +169,6 @@ def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
         hold="user" if spec.held else "",
         held_by=e.user if spec.held else "",
     )
-
-
-@lru_cache(maxsize=16)
-def _tasks(array: str) -> tuple[int, ...]:
-    return tuple(indices(array))
 
 
 def _attempt_ended(row: JobRow, e: AttemptEnded, r: Recorded) -> JobRow:

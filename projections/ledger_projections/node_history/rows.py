@@ -1,13 +1,11 @@
 """The tables of `node_history`: changes of state, what machines were, who was there, and why."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
 from msgspec.structs import replace
 
-from ledger.domain.arrays import indices
 from ledger.events import (
     AgentSeen,
     AttemptEnded,
@@ -24,6 +22,7 @@ from ledger.events import (
     Recorded,
 )
 from ledger.projection import Table
+from ledger_projections.submitted import job_keys, spec_of, task_of
 
 STILL_THERE = 2**63 - 1
 """Where an attempt has not ended: it leaves later than any time there is."""
@@ -221,20 +220,16 @@ STAYS = Table(
 
 def try_keys(r: Recorded) -> Iterable[tuple[int]]:
     """Every job of a submission; the job of an attempt that completes it."""
-    e = r.event
-    if isinstance(e, JobsSubmitted):
-        return ((job,) for job in range(e.first_job, e.first_job + e.count))
-    assert isinstance(e, AttemptEnded)
-    return ((e.job,),) if e.outcome == "completed" else ()
+    if isinstance(r.event, AttemptEnded) and r.event.outcome != "completed":
+        return ()
+    return job_keys(r)
 
 
 def evolve_try(key: tuple[int], row: TryRow | None, r: Recorded) -> TryRow | None:
     """A job is submitted once, and completed at most once."""
     e, job = r.event, key[0]
     if isinstance(e, JobsSubmitted):
-        place = job - e.first_job
-        spec = e.specs[0] if e.array else e.specs[place]
-        return TryRow(job, _work(job, e.user, spec, _tasks(e.array)[place] if e.array else -1))
+        return TryRow(job, _work(job, e.user, spec_of(e, job), task_of(e, job)))
     assert isinstance(e, AttemptEnded)
     return None if row is None else replace(row, completed_at=r.at, completed_in=e.attempt)
 
@@ -244,11 +239,6 @@ def _work(job: int, user: str, spec: JobSpec, task: int) -> str:
         return f"job {job}"
     digests = [blob.sha256 if blob else "" for blob in (spec.script, spec.text)]
     return sha256(repr((user, *digests, task)).encode()).hexdigest()[:32]
-
-
-@lru_cache(maxsize=16)
-def _tasks(array: str) -> tuple[int, ...]:
-    return tuple(indices(array))
 
 
 TRIES = Table(
