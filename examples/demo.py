@@ -195,16 +195,23 @@ def lose_node(demo: Demo) -> None:
         f"The agent of {name} is stopped, as if its machine had died. After {LEASE_S} s of silence "
         "the node is lost; what may be restarted is queued again, elsewhere."
     )
-    agent = demo.pid(f"agent-{name}")
+    until("its agent is there", lambda: demo.pid(f"agent-{name}") != 0)
+    agent, tried = demo.pid(f"agent-{name}"), attempts_of(demo, "primes")
     print(f"\n$ kill -STOP {agent}", flush=True)
     os.kill(agent, signal.SIGSTOP)
     until("the node is down", lambda: state_of(demo, name) == "down")
     demo.jobledger("nodes")
     say("Who was hit is on record from the first silence.")
     demo.jobledger("impact", "--nodes", name)
-    until("the job runs elsewhere", lambda: node_of(demo, "primes") not in ("", name))
-    say("After lease and margin it was safe to start it again, avoiding that node.")
-    demo.jobledger("impact", "--nodes", name)
+    until("the job is tried elsewhere", lambda: attempts_of(demo, "primes") > tried)
+    say(
+        "After lease and margin it was safe to start it again, avoiding that node. Of what failed "
+        "together the system made an outage by itself; whom it hit, and where their jobs stand:"
+    )
+    demo.jobledger("outage", "list")
+    found = demo.data_of("outage", "list")
+    assert isinstance(found, dict)
+    demo.jobledger("outage", "affected", str(found["outages"][0]["outage"]))
 
 
 def node_of(demo: Demo, name: str) -> str:
@@ -215,6 +222,14 @@ def node_of(demo: Demo, name: str) -> str:
             assert isinstance(nodes, list)
             return str(nodes[0])
     return ""
+
+
+def attempts_of(demo: Demo, name: str) -> int:
+    """How often the job of this name was tried."""
+    job = next(str(job["job"]) for job in demo.jobs() if job["name"] == name)
+    found = demo.data_of("show", job)
+    assert isinstance(found, dict)
+    return len(found["attempts"])
 
 
 def state_of(demo: Demo, name: str) -> str:

@@ -21,7 +21,7 @@ def test_all_are_listed_with_their_question_and_size(service: Live) -> None:
     (left,) = service.user("alice").ok("GET", "/v1/projections")["unused"]
     assert (left["projection"], left["version"], left["bytes"] > 0) == ("names", 3, True)
     one = service.operator.ok("GET", "/v1/projections/jobs")
-    assert {table["table"] for table in one["tables"]} == {"jobs", "attempts", "nodes"}
+    assert {table["table"] for table in one["tables"]} == {"jobs", "attempts", "nodes", "blocks"}
     assert "list_jobs" in one["queries"]
     missing = service.operator("GET", "/v1/projections/nonsense").json()
     assert missing["code"] == "unknown_projection"
