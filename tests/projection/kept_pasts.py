@@ -1,8 +1,8 @@
 """The program of `test_real_pasts`: keeps projections of ledgers, and prints what they hold.
 
-python kept_pasts.py FOLDER URL STEPS SIZES LEDGER …
+python kept_pasts.py FOLDER URL STEPS SIZES LEDGER
 
-All projections follow each LEDGER, a data directory, in batches of each of the SIZES (joined by
+All projections follow LEDGER, a data directory, in batches of each of the SIZES (joined by
 commas), with their tables in FOLDER or in the database URL. Each step is a transaction; where it
 takes more than STEPS, they are written as they come, but many in one.
 """
@@ -132,7 +132,7 @@ def main(folder: Path, url: str | None, most: int, sizes: list[int], data: Path)
     """For each projection: how it came about, and the digest of its canonical bytes."""
 
     def tell(name: str, how: str, rows: bytes) -> None:
-        print(data.name, name, how, sha256(rows).hexdigest(), flush=True)
+        print(name, how, sha256(rows).hexdigest(), flush=True)
 
     with closing(open_log(data, None, write=False)) as log:
         source = Remembered(log)
@@ -157,12 +157,6 @@ def main(folder: Path, url: str | None, most: int, sizes: list[int], data: Path)
 
 
 if __name__ == "__main__":
-    place, address, steps, wanted, *ledgers = sys.argv[1:]
-    for ledger in ledgers:
-        main(
-            Path(place),
-            address or None,
-            int(steps),
-            [int(n) for n in wanted.split(",")],
-            Path(ledger),
-        )
+    place, address, steps, wanted, ledger = sys.argv[1:]
+    sizes = [int(n) for n in wanted.split(",")]
+    main(Path(place), address or None, int(steps), sizes, Path(ledger))

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC
-from itertools import product
+from itertools import groupby, product
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import NamedTuple
 
 import pytest
 
@@ -25,10 +27,12 @@ from ledger.testing.evidence import Evidence
 from places import Place, fresh_database
 
 HISTORIES = {
-    "KTH-SP2": "swf/KTH-SP2-1996-2.1-cln.swf.gz",
-    "MetaCentrum": "swf/MetaCentrum-wagap-2013.alea.swf.gz",
     "phillips": "slurm/xdmod_phillips.sacct.log.gz",
+    "MetaCentrum": "swf/MetaCentrum-wagap-2013.alea.swf.gz",
+    "KTH-SP2": "swf/KTH-SP2-1996-2.1-cln.swf.gz",
 }
+"""The shortest first: what is known of it is kept where the others are interrupted."""
+
 SEEDS = ("0", "1", "4242")
 SIZES = (1, 7, 1000)
 AT_A_TIME = 2
@@ -45,15 +49,22 @@ def jobs_of(file: Path) -> Sequence[Past]:
     return sacct.read(lines, layout(lines[0]), UTC, Tally())
 
 
-def told(where: Place, run: tuple[str, Sequence[int], Sequence[Path]]) -> list[list[str]]:
-    """What a process with a hash seed says of each history and projection: both, how its rows came
-    about in batches of these sizes, and their digest."""
-    seed, sizes, ledgers = run
+class Run(NamedTuple):
+    """One process, with a hash seed: it keeps the projections of a ledger in batches of each of
+    these sizes."""
+
+    seed: str
+    sizes: Sequence[int]
+    ledger: Path
+
+
+def told(where: Place, run: Run) -> list[list[str]]:
+    """What a process says of each projection: its name, how its rows came about, their digest."""
     program = Path(__file__).with_name("kept_pasts.py")
-    wanted = ",".join(map(str, sizes))
+    wanted = ",".join(map(str, run.sizes))
     done = subprocess.run(
-        [sys.executable, program, where.data, where.url or "", str(STEPS), wanted, *ledgers],
-        env={**os.environ, "PYTHONHASHSEED": seed},
+        [sys.executable, program, where.data, where.url or "", str(STEPS), wanted, run.ledger],
+        env={**os.environ, "PYTHONHASHSEED": run.seed},
         capture_output=True,
         text=True,
         check=False,
@@ -63,19 +74,24 @@ def told(where: Place, run: tuple[str, Sequence[int], Sequence[Path]]) -> list[l
 
 
 @pytest.fixture
-def places(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[Place]]:
-    """A place for the tables under each hash seed."""
+def fresh_place(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[], Place]]:
+    """Gives places without tables."""
     with ExitStack() as opened:
-        urls: list[str | None] = [None] * len(SEEDS)
-        if database == "postgres":
-            server = request.getfixturevalue("pg_server")
-            urls = [opened.enter_context(fresh_database(server)) for _ in SEEDS]
-        yield [Place(tmp_path / seed, url) for seed, url in zip(SEEDS, urls, strict=True)]
+
+        def fresh() -> Place:
+            url = None
+            if database == "postgres":
+                url = opened.enter_context(fresh_database(request.getfixturevalue("pg_server")))
+            return Place(Path(mkdtemp(dir=tmp_path)), url)
+
+        yield fresh
 
 
 @pytest.mark.fault("H8", "H12")
 def test_live_is_rebuilt_is_folded(
-    places: list[Place],
+    fresh_place: Callable[[], Place],
     database: str,
     shared: Path,
     tmp_path: Path,
@@ -88,31 +104,27 @@ def test_live_is_rebuilt_is_folded(
         with closing(Place(tmp_path / history, None).open(create=True)) as log:
             head = write(log, jobs)
         told_of[history] = f"{len(jobs)} jobs, {head.position} positions, {head.commit} commits"
-    ledgers = [tmp_path / history for history in HISTORIES]
-    runs = [(seed, SIZES, ledgers) for seed in SEEDS]
+    runs = [Run(seed, SIZES, tmp_path / history) for history in HISTORIES for seed in SEEDS]
     if not full:  # one of each for one another
-        runs = [(seed, SIZES[n : n + 1], ledgers[n : n + 1]) for n, seed in enumerate(SEEDS)]
-    with ThreadPool(AT_A_TIME) as pool:
-        asked = [pool.apply_async(told, each) for each in zip(places, runs, strict=True)]
-        every = [line for one in asked for line in one.get()]
+        each = zip(SEEDS, SIZES, HISTORIES, strict=True)
+        runs = [Run(seed, (size,), tmp_path / history) for seed, size, history in each]
     names = set(discover().projections)
-    assert Counter((history, name, how) for history, name, how, _ in every) == Counter(
-        (ledger.name, name, how)
-        for _, sizes, some in runs
-        for ledger, name in product(some, names)
-        for how in ("folded", "rebuilt", *(f"live:{size}" for size in sizes))
-    )
-    found: dict[tuple[str, str], set[str]] = {}
-    for history, name, _, digest in every:
-        found.setdefault((history, name), set()).add(digest)
-    assert {one: len(digests) for one, digests in found.items()} == dict.fromkeys(found, 1)
     label = "PostgreSQL" if database == "postgres" else "SQLite"
-    for history, size in told_of.items():
-        dumps = [how for one, _, how, _ in every if one == history]
-        batches = ", ".join(f"{size:,}" for size in SIZES if f"live:{size}" in dumps)
-        evidence(
-            f"projections of {history}, {label}",
-            f"{len(names)} projections, {size}: live in batches of {batches}, rebuilt, and folded, "
-            f"each under {dumps.count('folded') // len(names)} hash seeds: {len(dumps)} dumps, "
-            f"0 bytes differ; more than {STEPS:,} steps were written many to a transaction",
-        )
+    with ThreadPool(AT_A_TIME) as pool:
+        asked = [(run, pool.apply_async(told, (fresh_place(), run))) for run in runs]
+        for history, of_it in groupby(asked, key=lambda one: one[0].ledger.name):
+            some = list(of_it)
+            found = [line for _, said in some for line in said.get()]
+            sizes = some[0][0].sizes
+            ways = ("folded", "rebuilt", *(f"live:{size}" for size in sizes))
+            assert Counter((name, how) for name, how, _ in found) == Counter(
+                dict.fromkeys(product(names, ways), len(some))
+            )
+            assert len({(name, digest) for name, _, digest in found}) == len(names)
+            evidence(
+                f"projections of {history}, {label}",
+                f"{len(names)} projections, {told_of[history]}: live in batches of "
+                f"{', '.join(f'{size:,}' for size in sizes)}, rebuilt, and folded, each under "
+                f"{len(some)} hash seeds: {len(found)} dumps, 0 bytes differ; more than "
+                f"{STEPS:,} steps were written many to a transaction",
+            )

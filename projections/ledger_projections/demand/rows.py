@@ -30,7 +30,7 @@ from ledger.events import (
 )
 from ledger.projection import Table, grid
 from ledger.projection.grid import slot_of
-from ledger_projections.submitted import job_keys, spec_of
+from ledger.projection.submitted import job_keys, spec_of
 
 MINUTE_US = 60_000_000
 SERVING: tuple[NodeState, ...] = ("idle", "allocated")

@@ -25,7 +25,7 @@ from ledger.events import (
     Recorded,
 )
 from ledger.projection import Table
-from ledger_projections.submitted import job_keys, spec_of, task_of
+from ledger.projection.submitted import job_keys, spec_of, task_of
 
 
 class JobRow(msgspec.Struct, frozen=True, gc=False):

@@ -22,7 +22,7 @@ from ledger.events import (
     Recorded,
 )
 from ledger.projection import Table
-from ledger_projections.submitted import job_keys, spec_of, task_of
+from ledger.projection.submitted import job_keys, spec_of, task_of
 
 STILL_THERE = 2**63 - 1
 """Where an attempt has not ended: it leaves later than any time there is."""
