@@ -104,7 +104,8 @@ def test_killed_behind_every_statement_of_every_commit(
     assert dump(follower) == folded(projection, log)
     assert len(deaths) >= len(ends)
     wrote = len(dump(follower).splitlines()) > len(projection.tables)
-    assert {"checkpoint", *["_upsert"][:wrote]} <= deaths.kinds()
+    assert "checkpoint" in deaths.kinds()
+    assert "_upsert" in deaths.kinds() or not wrote
     close(follower)
     database = "PostgreSQL" if place.url else "SQLite"
     evidence(

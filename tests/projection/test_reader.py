@@ -151,7 +151,8 @@ def test_pages_of_jobs(place: Place) -> None:
     assert reader.ask("jobs", jobs.show_job, 99).value is None
     if not place.url:
         table = jobs.JOBS.sql.name
-        query = f"SELECT job FROM {table} WHERE \"user\" = 'ann' ORDER BY job LIMIT 7"  # noqa: S608
+        query = f"SELECT job FROM {table} WHERE \"user\" = 'ann'"  # noqa: S608
+        query += " ORDER BY job DESC LIMIT 7"
         plan = behind(place, jobs.PROJECTION, f"EXPLAIN QUERY PLAN {query}")
         assert f"USING COVERING INDEX {table}_user_job" in str(plan)
     reader.close()

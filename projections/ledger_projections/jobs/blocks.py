@@ -6,7 +6,7 @@ that all others are passed over.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import groupby
 
 import msgspec
 import sqlalchemy as sa
@@ -91,12 +91,8 @@ def runs(
 
 def _joined(blocks: list[int], *, ascending: bool) -> Iterator[tuple[int, int]]:
     """Blocks side by side as one run."""
-    if not blocks:
-        return
-    gaps = [(here, there) for here, there in pairwise(blocks) if there > here + 1]
-    begins = [blocks[0], *(there for _, there in gaps)]
-    ends = [*(here for here, _ in gaps), blocks[-1]]
-    found = [
-        (begin * BLOCK, end * BLOCK + BLOCK - 1) for begin, end in zip(begins, ends, strict=True)
-    ]
+    found = []
+    for _, side_by_side in groupby(enumerate(blocks), lambda numbered: numbered[1] - numbered[0]):
+        run = [block for _, block in side_by_side]
+        found.append((run[0] * BLOCK, run[-1] * BLOCK + BLOCK - 1))
     yield from found if ascending else reversed(found)
