@@ -1,6 +1,10 @@
 # `make` alone lists what can be done here. Each target that needs Python packages sets them up itself.
 
 PY := .venv/bin/python
+
+# A process for each core, for most of a test is waiting; one, as for a debugger: ARGS="-n0 --pdb".
+TESTS := $(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types contracts wheel full faults mutants bench docs clean venv
 
@@ -12,7 +16,7 @@ demo: venv ## a service with 4 agents does real work, is killed, comes back, los
 	@$(PY) examples/demo.py
 
 test: venv ## run the tests; one file or name: make test ARGS="tests/store -k chain"
-	@$(PY) -m pytest $(ARGS)
+	@$(TESTS) $(ARGS)
 
 check: lint types contracts wheel test ## everything a merge needs: lint, types, contracts, wheel, tests
 
@@ -34,10 +38,10 @@ wheel: venv ## build the wheel, install it in an empty place, run it there
 	@$(PY) scripts/wheel.py
 
 full: venv ## run the tests at full size; figures go to docs/explanation/evidence.md
-	@JOBLEDGER_FULL=1 $(PY) -m pytest --timeout=3600 $(ARGS)
+	@JOBLEDGER_FULL=1 $(TESTS) --timeout=3600 $(ARGS)
 
 faults: venv ## run the tests that try a fault, at full size; what came out goes to docs/reference/faults.md
-	@JOBLEDGER_FULL=1 $(PY) -m pytest --timeout=3600 -m fault $(ARGS)
+	@JOBLEDGER_FULL=1 $(TESTS) --timeout=3600 -m fault $(ARGS)
 
 mutants: venv ## seed known bugs in a copy, show which test kills each; some: make mutants ARGS="name"
 	@$(PY) tests/mutants/run.py $(ARGS)

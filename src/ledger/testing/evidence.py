@@ -3,6 +3,7 @@
 It gives two fixtures, `full` and `evidence`. Every run prints its figures at its end, so that the
 sizes it ran can be seen. With `JOBLEDGER_FULL=1`, as `make full` sets it, the figures are also
 written to docs/explanation/evidence.md, with date and commit, over older ones of the same names.
+Where tests run in several processes (pytest-xdist), each hands over what it has found at its end.
 """
 
 import os
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +46,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+def hand_over(config: pytest.Config, name: str, found: object) -> None:
+    """From a process that runs some of the tests: what the one that began it is to know."""
+    if (output := getattr(config, "workeroutput", None)) is not None:
+        output[name] = found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the figures over."""
+    hand_over(session.config, "figures", session.config.stash.get(FIGURES, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the figures of a process that has ended; one that was killed has left none."""
+    figures = getattr(node, "workeroutput", {}).get("figures", {})
+    node.config.stash.setdefault(FIGURES, {}).update(figures)
 
 
 def pytest_terminal_summary(

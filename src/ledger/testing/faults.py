@@ -1,7 +1,7 @@
 """Which faults there are, which tests try them, what came out: a registry and a pytest plug-in.
 
 `tests/faults.toml` is the registry. A test says what it tries: `@pytest.mark.fault("A1", "B3")`;
-an id that is not in the registry ends the run at collection. At full size what came out is kept in
+it fails where an id is not in the registry. At full size what came out is kept in
 `tests/faults.json`, with date and commit, and docs/reference/faults.md is made from these three. A
 run of `-m fault`, as `make faults` does, prints its own table at its end.
 """
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ledger.testing.evidence import COMMIT, FULL
+from ledger.testing.evidence import COMMIT, FULL, hand_over
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = "docs/reference/faults.md"
@@ -139,15 +139,36 @@ def said(tests: list[str], outcomes: Outcomes) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note which tests try what. An id that nobody registered ends the run."""
+    """Note which tests try what."""
     found = config.stash.setdefault(MARKED, {})
     for item in items:
-        if ids := {str(name) for mark in item.iter_markers("fault") for name in mark.args}:
+        if ids := ids_of(item):
             found.setdefault(test_of(item.nodeid), set()).update(ids)
-    if not found:
-        return
-    if unknown := sorted({name for ids in found.values() for name in ids} - set(registry())):
-        raise pytest.UsageError(f"not in tests/faults.toml: {', '.join(unknown)}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that says it tries what nobody registered."""
+    ids = ids_of(item)
+    if ids and (unknown := sorted(ids - set(registry()))):
+        pytest.fail(f"not in tests/faults.toml: {', '.join(unknown)}", pytrace=False)
+
+
+def ids_of(item: pytest.Item) -> set[str]:
+    """The faults that a test says it tries."""
+    return {str(name) for mark in item.iter_markers("fault") for name in mark.args}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over which tests try what: see `ledger.testing.evidence`."""
+    hand_over(session.config, "marked", session.config.stash.get(MARKED, {}))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it from a process that has ended: each has looked at all tests."""
+    node.config.stash.setdefault(MARKED, {}).update(
+        getattr(node, "workeroutput", {}).get("marked", {})
+    )
 
 
 def test_of(nodeid: str) -> str:
