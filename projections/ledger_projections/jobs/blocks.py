@@ -32,11 +32,11 @@ class BlockRow(msgspec.Struct, frozen=True, gc=False):
 def block_keys(r: Recorded) -> Iterable[tuple[int]]:
     """The blocks of a submission's jobs, or that of the job that has ended."""
     e = r.event
-    if isinstance(e, JobsSubmitted):
-        last = (e.first_job + e.count - 1) // BLOCK
-        return ((block,) for block in range(e.first_job // BLOCK, last + 1))
-    assert isinstance(e, JobEvent)
-    return ((e.job // BLOCK,),)
+    if isinstance(e, JobEvent):
+        return ((e.job // BLOCK,),)
+    assert isinstance(e, JobsSubmitted)
+    last = (e.first_job + e.count - 1) // BLOCK
+    return [(block,) for block in range(e.first_job // BLOCK, last + 1)]
 
 
 def evolve_block(key: tuple[int], row: BlockRow | None, r: Recorded) -> BlockRow | None:

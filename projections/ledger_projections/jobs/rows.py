@@ -1,6 +1,7 @@
 """The tables of jobs, of the attempts at them and of where these were."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from ledger.events import (
     AttemptStarted,
     Decision,
     Dependency,
+    Event,
     JobCancelRequested,
     JobChanged,
     JobEnded,
@@ -111,35 +113,9 @@ class NodeRow(msgspec.Struct, frozen=True, gc=False):
 def evolve_job(key: tuple[int], row: JobRow | None, r: Recorded) -> JobRow | None:
     """The job after an event."""
     e = r.event
-    if isinstance(e, JobsSubmitted):
-        return _submitted(key[0], e, r)
-    if row is None:
-        return None
-    match e:
-        case AttemptPlaced():
-            return replace(
-                row, state="running", attempts=e.attempt, nodes=e.nodes, hold="", held_by=""
-            )
-        case AttemptStarted():
-            first = e.started_at if row.started_at is None else row.started_at
-            return replace(row, started_at=first)
-        case AttemptEnded():
-            return _attempt_ended(row, e, r)
-        case JobEnded():
-            return replace(
-                row, state=e.state, cause=e.cause, ended_at=r.at, hold="", held_by="", stopping=""
-            )
-        case JobHeld():
-            return replace(row, hold=e.kind, held_by=r.envelope.by)
-        case JobReleased():
-            return replace(row, hold="", held_by="")
-        case JobCancelRequested() | JobRequeued():
-            return replace(
-                row, stopping="cancelled" if isinstance(e, JobCancelRequested) else "requeued"
-            )
-        case JobChanged():
-            return _changed(row, e)
-    return row
+    if row is None or isinstance(e, JobsSubmitted):
+        return _submitted(key[0], e, r) if isinstance(e, JobsSubmitted) else None
+    return _AFTER[type(e)](row, e, r)
 
 
 def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
@@ -171,13 +147,21 @@ def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
     )
 
 
+def _placed(row: JobRow, e: AttemptPlaced, r: Recorded) -> JobRow:
+    return replace(row, state="running", attempts=e.attempt, nodes=e.nodes, hold="", held_by="")
+
+
+def _started(row: JobRow, e: AttemptStarted, r: Recorded) -> JobRow:
+    return row if row.started_at is not None else replace(row, started_at=e.started_at)
+
+
 def _attempt_ended(row: JobRow, e: AttemptEnded, r: Recorded) -> JobRow:
-    held = e.next == "held"
+    holder = "system" if e.next == "held" else ""
     return replace(
         row,
         state=e.state,
-        hold="system" if held else "",
-        held_by="system" if held else "",
+        hold=holder,
+        held_by=holder,
         stopping="",
         ended_at=r.at if e.next == "final" else None,
         cause=e.cause,
@@ -186,7 +170,29 @@ def _attempt_ended(row: JobRow, e: AttemptEnded, r: Recorded) -> JobRow:
     )
 
 
-def _changed(row: JobRow, e: JobChanged) -> JobRow:
+def _ended(row: JobRow, e: JobEnded, r: Recorded) -> JobRow:
+    return replace(
+        row, state=e.state, cause=e.cause, ended_at=r.at, hold="", held_by="", stopping=""
+    )
+
+
+def _held(row: JobRow, e: JobHeld, r: Recorded) -> JobRow:
+    return replace(row, hold=e.kind, held_by=r.envelope.by)
+
+
+def _released(row: JobRow, e: JobReleased, r: Recorded) -> JobRow:
+    return replace(row, hold="", held_by="")
+
+
+def _cancelling(row: JobRow, e: JobCancelRequested, r: Recorded) -> JobRow:
+    return replace(row, stopping="cancelled")
+
+
+def _requeuing(row: JobRow, e: JobRequeued, r: Recorded) -> JobRow:
+    return replace(row, stopping="requeued")
+
+
+def _changed(row: JobRow, e: JobChanged, r: Recorded) -> JobRow:
     return replace(
         row,
         restartable=row.restartable if e.restartable is None else e.restartable,
@@ -194,22 +200,24 @@ def _changed(row: JobRow, e: JobChanged) -> JobRow:
     )
 
 
+# A table of them, for each question after an event's kind takes as long as half a change.
+_AFTER: dict[type[Event], Callable[[JobRow, Any, Recorded], JobRow]] = {
+    AttemptPlaced: _placed,
+    AttemptStarted: _started,
+    AttemptEnded: _attempt_ended,
+    JobEnded: _ended,
+    JobHeld: _held,
+    JobReleased: _released,
+    JobCancelRequested: _cancelling,
+    JobRequeued: _requeuing,
+    JobChanged: _changed,
+}
+
 JOBS = Table(
     "jobs",
     JobRow,
     key=1,
-    events=(
-        JobsSubmitted,
-        AttemptPlaced,
-        AttemptStarted,
-        AttemptEnded,
-        JobEnded,
-        JobHeld,
-        JobReleased,
-        JobCancelRequested,
-        JobRequeued,
-        JobChanged,
-    ),
+    events=(JobsSubmitted, *_AFTER),
     keys=job_keys,
     evolve=evolve_job,
     indexes=[
@@ -284,7 +292,7 @@ def node_keys(r: Recorded) -> Iterable[tuple[int, int, str]]:
     """Each node of a placement."""
     e = r.event
     assert isinstance(e, AttemptPlaced)
-    return ((e.job, e.attempt, node) for node in e.nodes)
+    return [(e.job, e.attempt, node) for node in e.nodes]
 
 
 def evolve_node(key: tuple[int, int, str], row: NodeRow | None, r: Recorded) -> NodeRow:

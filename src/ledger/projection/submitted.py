@@ -10,10 +10,10 @@ from ledger.events import JobEvent, JobSpec, JobsSubmitted, Recorded
 def job_keys(r: Recorded) -> Iterable[tuple[int]]:
     """Every job of a submission, or the one job that an event is about."""
     e = r.event
-    if isinstance(e, JobsSubmitted):
-        return ((job,) for job in range(e.first_job, e.first_job + e.count))
-    assert isinstance(e, JobEvent)
-    return ((e.job,),)
+    if isinstance(e, JobEvent):
+        return ((e.job,),)
+    assert isinstance(e, JobsSubmitted)
+    return [(job,) for job in range(e.first_job, e.first_job + e.count)]
 
 
 def spec_of(e: JobsSubmitted, job: int) -> JobSpec:
