@@ -29,6 +29,14 @@ class Place(NamedTuple):
         """The log there, made if it is not."""
         return open_log(self.data, self.url, write=write, create=write)
 
+    def settle(self) -> None:
+        """Let PostgreSQL do now what it does by itself within a minute of many rows: who reads them
+        before that marks each as committed, and writes all of their pages once more."""
+        if self.url is not None:
+            with psycopg.connect(self.url, autocommit=True) as connection:
+                connection.execute("VACUUM (ANALYZE)")
+                connection.execute("CHECKPOINT")
+
 
 class Places:
     """Makes places below one temporary folder, and takes all of it away at the end."""

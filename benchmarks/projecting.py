@@ -57,6 +57,7 @@ def _rebuilt(
     runner = []
     with places.fresh(database) as place, closing(place.log()) as log:
         fill(log, lives=lives, pending=0)
+        place.settle()
         projections = discover().projections
         for _ in range(turns):
             for name in NAMES:

@@ -54,6 +54,7 @@ def _at_length(places: Places, database: str, lives: int, pending: int, turns: i
     with places.fresh(database) as place:
         log = place.log()
         waits_from = fill(log, lives=lives, pending=pending)
+        place.settle()
         rows = list(islice(log.rows(), ALONE))
         cold, alone, warm = [], [], []
         for _ in range(turns):
