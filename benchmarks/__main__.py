@@ -98,11 +98,9 @@ def main() -> None:
     print("\n" + _page(lines(found), lines(grown), sizes, asked.rows))
     if asked.write:
         former = _between(PAGE)
-        kept = [
-            merged(former, HEADINGS, found, ORDER),
-            merged(former, GROWTH_HEADINGS, grown, ORDER),
-        ]
-        _write(PAGE, _page(*kept, sizes, asked.rows))
+        figures = merged(former, HEADINGS, found, ORDER)
+        growths = merged(former, GROWTH_HEADINGS, grown, ORDER)
+        _write(PAGE, _page(figures, growths, sizes, asked.rows))
         if plans:
             _write(PLANS_PAGE, table(plans, PLAN_HEADINGS) + "\n")
     if broken:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 
 from benchmarks.logs import START, facts, submitted
 from benchmarks.places import Place, Places

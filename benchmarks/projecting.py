@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 
 from benchmarks import library
 from benchmarks.logs import PERSON, START, fill, life

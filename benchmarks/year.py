@@ -6,7 +6,7 @@ over them, are not made. So the projections of a million jobs are there in a min
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -134,7 +134,12 @@ class Year:
         """A rack falls silent, its jobs are lost and run elsewhere, and it comes back."""
         number, lost = job // AN_OUTAGE, range(job - STRUCK, job - STRUCK + RACK)
         at = self.time(job)
-        about = {"pool": "batch", "rack": f"r{number}", "cause": "silence", "outage": number}
+        about: dict[str, Any] = {
+            "pool": "batch",
+            "rack": f"r{number}",
+            "cause": "silence",
+            "outage": number,
+        }
         for one in lost:
             tried = self._tried(one, 1)
             struck = Struck(
@@ -163,7 +168,7 @@ class Year:
             self._again.add(one)
             yield from self._placed(one, 2)
 
-    def _tried(self, job: int, attempt: int) -> dict[str, object]:
+    def _tried(self, job: int, attempt: int) -> dict[str, Any]:
         node = (job + 500 * (attempt - 1)) % NODES
         return {
             "job": job,
@@ -205,10 +210,11 @@ def keep(place: Place, year: Year, names: tuple[str, ...]) -> None:
             store = stack.enter_context(closing(Store(projection, place.data, place.url)))
             beside = stack.enter_context(closing(Store(twin, place.data, place.url)))
             store.open()
-            kept.append((store, twin, Follower(twin, beside, year)))
+            follower = Follower(twin, beside, year)  # type: ignore[arg-type] # asks for no more
+            kept.append((store, twin, follower))
         for batch in year.batches():
             for _, _, follower in kept:
-                follower.step(lambda _, taken=batch: taken)
+                follower.step(lambda _, taken=batch: taken)  # type: ignore[misc]
         for store, twin, follower in kept:
             assert not follower.stopped, follower.checkpoint.error
             store.index(twin)

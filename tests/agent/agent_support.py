@@ -23,7 +23,8 @@ def eventually(what: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
     return value
 
 
-async def soon(what: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
+# `...` and not `[]`: a lambda that is made in a loop has defaults, and is called without arguments.
+async def soon(what: Callable[..., Any], deadline_s: float = DEADLINE_S) -> Any:
     """The same inside a loop."""
     until = time.monotonic() + deadline_s
     while not (value := what()):

@@ -106,7 +106,12 @@ def test_after_a_suspend_it_kills_before_it_speaks() -> None:
         run, asked = n.runner.runs[0], len(n.master.requests)
         spoken_at_kill: list[int] = []
         kill = run.kill
-        run.kill = lambda: (spoken_at_kill.append(len(n.master.requests)), kill())[1]  # type: ignore[method-assign]
+
+        def noted() -> None:
+            spoken_at_kill.append(len(n.master.requests))
+            kill()
+
+        run.kill = noted  # type: ignore[method-assign]
         n.clock.now += 3600
         assert (await n.ended()).cause == "lease_expired"
         assert spoken_at_kill[0] == asked

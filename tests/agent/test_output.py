@@ -20,7 +20,7 @@ def test_output_is_there_before_the_end_is_told(tmp_path: Path) -> None:
         n.master.give(order("x", output_head_bytes=10, output_tail_bytes=5))
         run = (await soon(lambda: n.runner.runs))[0]
         run.sink(b"0123")
-        await soon(lambda: n.master.output.get((17, 1)) == b"0123")  # as it comes
+        await soon(lambda: n.master.output.get((17, 1), b"") == b"0123")  # as it comes
         run.sink(b"456789abcdefghijklmnop")
         run.finish(EXIT_0)
         report = await n.ended()
@@ -77,7 +77,7 @@ def test_output_that_can_not_be_delivered_holds_no_report_back_for_ever(
         n.uploads = Uploads(tmp_path / "output", n.master.upload)
         agent = asyncio.create_task(n.agent().run())
         n.master.no_output = False
-        await soon(lambda: n.master.output.get((17, 1)) == b"late but whole")
+        await soon(lambda: n.master.output.get((17, 1), b"") == b"late but whole")
         await soon(lambda: list((tmp_path / "output").iterdir()) == [])
         agent.cancel()
         await asyncio.gather(agent, return_exceptions=True)

@@ -1,5 +1,7 @@
 """Agents over HTTP, spoken by hand: orders, holds, reports, leases, and nodes that come and go."""
 
+from typing import Any
+
 import pytest
 
 from ledger.events import AttemptEnded, StaleReported
@@ -44,7 +46,8 @@ def test_from_order_to_end_on_each_database(either: Live) -> None:
     running = [has(job, "running")]
     assert n1.sync("n1", has=running, reports=[started(1, job)]).json()["acked"] == [1]
     assert alice.ok("GET", f"/v1/jobs/{job}")["started_at"] is not None
-    told = {"ran_us": 5, "cpu_us": 3, "output": {"bytes": 2, "kept": 2}, "of_a_later_release": 1}
+    told: dict[str, Any] = {"ran_us": 5, "cpu_us": 3, "output": {"bytes": 2, "kept": 2}}
+    told["of_a_later_release"] = 1
     reply = n1.sync("n1", reports=[ended(2, job, **told)]).json()
     assert reply["acked"] == [2]
     assert reply.get("orders", []) == []
@@ -199,7 +202,7 @@ def test_an_agent_speaks_for_its_own_node_only(fresh: Live) -> None:
     assert fresh.since(head) == []
 
 
-SHOWN_AND_GONE = {
+SHOWN_AND_GONE: dict[str, dict[str, int | str]] = {
     "beyond the end": {"position": 100},
     "another commit": {"hash": "0" * 64},
     "no commit's end": {"position": -1},

@@ -19,7 +19,7 @@ def world(service: Live) -> Live:
         assert placed(service, job) == (node,)
         end = ended(2, job) if number else ended(2, job, end="failed", exit_code=3)
         agents[node].sync(node, reports=[started(1, job), end])
-        until(lambda j=job: not service.state(lambda c: c.jobs.get(j)), "it has ended")  # type: ignore[misc]
+        until(lambda j=job: not service.state(lambda c: c.jobs.get(j)), "it has ended")
         operator.ok("POST", f"/v1/nodes/{other}/resume", {})
     return service
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import schemathesis
+from pydantic import BaseModel
 
 from ledger.models import (
     abuse,
@@ -102,7 +103,7 @@ def test_links_lead_to_operations_and_fill_their_paths(document: dict[str, Any])
 
 def test_answers_are_what_their_models_say(world: Live) -> None:
     operator = world.operator
-    sample = {
+    sample: dict[str, type[BaseModel]] = {
         "/v1/jobs": answered.JobsOut,
         "/v1/jobs?scope=all": answered.JobsOut,
         "/v1/jobs/1": answered.JobDetailOut,

@@ -30,8 +30,8 @@ SYNC = {
     "wait_s": 0,
 }
 ENROL = {"pool": "default", "serial": "s", "features": ["gpu"], "facts": {"cpus": 2}}
-ODD = [0, -1, 1, 2, 3, 2**31, 2**53, 2**63, 2**64, -(2**63), 1.5, 1e308, True, None, "", "x", "\0"]
-ODD += ["n2", "\ud7ff", "\u202e", [], {}, [[]], {"": ""}, "9" * 400, [None] * 50]
+ODD: list[Any] = [0, -1, 1, 2, 3, 2**31, 2**53, 2**63, 2**64, -(2**63), 1.5, 1e308, True, None]
+ODD += ["", "x", "\0", "n2", "\ud7ff", "\u202e", [], {}, [[]], {"": ""}, "9" * 400, [None] * 50]
 PIECES = [
     b"\0",
     b"\r\n",
@@ -76,10 +76,10 @@ def mutated(value: Any, draw: random.Random) -> Any:
             del made[key]
         return made
     if isinstance(value, list) and value and draw.random() < 0.85:
-        made = list(value)
-        place = draw.randrange(len(made))
-        made[place] = mutated(made[place], draw)
-        return made * draw.choice([1, 1, 1, 2, 40])
+        items = list(value)
+        place = draw.randrange(len(items))
+        items[place] = mutated(items[place], draw)
+        return items * draw.choice([1, 1, 1, 2, 40])
     return draw.choice(ODD)
 
 

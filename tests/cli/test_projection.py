@@ -13,6 +13,7 @@ from ledger.projection.follower import Follower
 from ledger.projection.store import Store
 from ledger.store.location import open_log
 from ledger_projections import jobs
+from ledger_projections.jobs.rows import JOBS
 from places import Place
 from projection.keeping import behind, names, wandered
 
@@ -101,7 +102,7 @@ def test_verified_broken_and_rebuilt_where_it_lies(data: Path, call: Call) -> No
     done = call("projection", "verify", "--all", *where)
     assert (done.status, done.err) == (0, "")
     assert done.out.count("is what the log says") == len(discover().projections)
-    another = f"UPDATE {jobs.JOBS.sql.name} SET name = 'x' WHERE job >= 2"  # noqa: S608
+    another = f"UPDATE {JOBS.sql.name} SET name = 'x' WHERE job >= 2"  # noqa: S608
     behind(Place(data, None), jobs.PROJECTION, another)
     done = call("projection", "verify", "jobs", *where)
     assert done.status == 65

@@ -1,5 +1,7 @@
 """The master's own absence: when it is an outage, and what it cost."""
 
+from typing import Any
+
 import pytest
 
 from ledger.commands import (
@@ -115,7 +117,7 @@ def test_what_agents_killed_for_want_of_a_master_is_by_his_absence_and_no_node_w
     story.end(jobs[1])
     story.place(late, "n2")
     for node, job in (("n1", jobs[0]), ("n2", late)):
-        about = {"node": node, "job": job, "attempt": 1}
+        about: dict[str, Any] = {"node": node, "job": job, "attempt": 1}
         report = ReportEnded(**about, end="node_fail", cause="lease_expired")
         story.ask(Subject(node, "node"), report)
     assert there(story) == {1: [], 2: ["n2"]}, "what was placed later was the node's own loss"

@@ -24,7 +24,7 @@ def calls(*folders: str) -> Iterator[tuple[str, ast.Call]]:
         for path in sorted((LEDGER / folder).rglob("*.py")):
             for found in ast.walk(ast.parse(path.read_text())):
                 if isinstance(found, ast.Call):
-                    name = getattr(found.func, "attr", None) or getattr(found.func, "id", "")
+                    name = getattr(found.func, "attr", "") or getattr(found.func, "id", "")
                     yield name, found
 
 

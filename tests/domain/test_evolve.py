@@ -121,7 +121,7 @@ def test_an_end_without_an_end_state_is_an_end() -> None:
     story = Story()
     story.node("n1")
     job = story.submit("ann")
-    about = {"job": job, "user": "ann", "account": "", "pool": "default"}
+    about: dict[str, Any] = {"job": job, "user": "ann", "account": "", "pool": "default"}
     story.record(JobEnded(**about, state="pending", cause="?", submitted_at=0))
     assert story.cluster.outcome(job) == "failed"
 

@@ -1,5 +1,7 @@
 """What owners and operators ask of jobs, and what they are told."""
 
+from typing import Any
+
 import pytest
 
 from ledger.commands import Cancel, Change, Hold, Release, Requeue
@@ -13,8 +15,16 @@ from ledger.domain.errors import (
     NotRestartable,
     UnknownJob,
 )
-from ledger.events import AttemptEnded, Dependency, JobCancelRequested, JobEnded, JobHeld
+from ledger.events import (
+    AttemptEnded,
+    Dependency,
+    DependencyKind,
+    JobCancelRequested,
+    JobEnded,
+    JobHeld,
+)
 from ledger.testing.stories import OPERATOR, Story
+from ledger.wire import EndKind
 
 
 @pytest.fixture
@@ -26,7 +36,7 @@ def story() -> Story:
     return made
 
 
-def run(story: Story, **spec: object) -> int:
+def run(story: Story, **spec: Any) -> int:
     """A job of ann whose command runs on n1."""
     job = story.submit("ann", **spec)
     story.place(job, "n1")
@@ -166,7 +176,7 @@ def test_changes_and_their_refusals_in_order_of_precedence(story: Story) -> None
 )
 @pytest.mark.parametrize("before", [True, False])
 def test_dependencies_on_a_job_that_ends_and_on_one_that_has_ended(
-    story: Story, kind: str, end: str, goes_on: bool, before: bool
+    story: Story, kind: DependencyKind, end: EndKind, goes_on: bool, before: bool
 ) -> None:
     other = run(story)
     if not before:
@@ -179,7 +189,7 @@ def test_dependencies_on_a_job_that_ends_and_on_one_that_has_ended(
     assert story.cluster.jobs[waiter].impossible is not goes_on
 
 
-def depends(kind: str, *jobs: int) -> tuple[object, ...]:
+def depends(kind: DependencyKind, *jobs: int) -> tuple[Dependency, ...]:
     """Dependencies of one kind on these jobs."""
     return tuple(Dependency(kind=kind, job=job) for job in jobs)
 

@@ -1,5 +1,7 @@
 """A job never runs twice at once, and what may not be restarted is started once."""
 
+from typing import Any
+
 import pytest
 
 from ledger.commands import SYSTEM, GiveUp, ReportEnded, SetPolicy, Subject
@@ -180,9 +182,9 @@ def test_what_no_master_could_hear_is_no_part_of_a_silence() -> None:
     assert len(give_up(story, job)) == 1
 
 
-def report(story: Story, node: str, job: int, attempt: int = 1, **fields: object) -> object:
+def report(story: Story, node: str, job: int, attempt: int = 1, **fields: Any) -> object:
     """A node's report of an end, and what it is answered: is it dealt with?"""
-    values = {"end": "stopped", "cause": "stopped"} | fields
+    values: dict[str, Any] = {"end": "stopped", "cause": "stopped"} | fields
     command = ReportEnded(node=node, job=job, attempt=attempt, **values)
     return story.ask(Subject(node, "node"), command).reply
 

@@ -1,5 +1,7 @@
 """What people say of outages: opened by hand, planned, closed, their causes."""
 
+from typing import Any
+
 import pytest
 
 from ledger.commands import CloseOutage, FindCause, OpenOutage
@@ -17,7 +19,7 @@ from ledger.testing.stories import OPERATOR, Story
 from .outage_support import MINUTE, cluster, happened, tend, there
 
 
-def opened(story: Story, *nodes: str, **fields: int) -> int:
+def opened(story: Story, *nodes: str, **fields: Any) -> int:
     """An operator opens an outage; its number."""
     number = story.ask(OPERATOR, OpenOutage(nodes=nodes, reason="cooling", **fields)).reply
     assert isinstance(number, int)

@@ -1,6 +1,7 @@
 """One cause, one outage: which losses belong together, and when it is over."""
 
 from random import Random
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -154,7 +155,7 @@ def test_an_attempt_that_a_node_lost_without_silence_is_a_loss_of_the_node() -> 
         story.start(job)
     story.reboot("n1")
     story.tick(20)
-    about = {"node": "n2", "job": jobs[1], "attempt": 1}
+    about: dict[str, Any] = {"node": "n2", "job": jobs[1], "attempt": 1}
     report = ReportEnded(**about, end="node_fail", cause="agent_restarted")
     story.ask(Subject("n2", "node"), report)
     assert there(story) == {1: ["n1", "n2"]}

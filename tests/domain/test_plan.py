@@ -2,12 +2,12 @@
 
 import pytest
 
-from ledger.commands import Configure, Place
+from ledger.commands import SYSTEM, Configure, Place
 from ledger.domain.errors import StaleProposal, UnknownJob
 from ledger.domain.explain import Heads, why
 from ledger.domain.schedule import natural, plan, view
 from ledger.events import Decision, Dependency
-from ledger.testing.stories import OPERATOR, SYSTEM, Story
+from ledger.testing.stories import OPERATOR, Story
 
 SECOND = 1_000_000
 

@@ -1,5 +1,7 @@
 """What becomes a job, under which ids, and what somebody is told who asks again."""
 
+from typing import Any
+
 import pytest
 
 from ledger.commands import SetPolicy, Submit
@@ -19,7 +21,7 @@ def story() -> Story:
     return made
 
 
-def ask(story: Story, *specs: JobSpec | str, user: str = "ann", **more: object) -> Submitted:
+def ask(story: Story, *specs: JobSpec | str, user: str = "ann", **more: Any) -> Submitted:
     """Submit; what the user is told."""
     told = story.ask(user, Submit(specs=specs, **more)).reply
     assert isinstance(told, Submitted)
@@ -43,7 +45,7 @@ AFTER_NOTHING = (Dependency(kind="afterok", job=77),)
 
 def test_refusals_come_in_order_of_precedence(story: Story) -> None:
     limit(story, 0)
-    faults: dict[str, object] = {"time_limit_s": 0}
+    faults: dict[str, Any] = {"time_limit_s": 0}
     with pytest.raises(TooManyJobs):
         ask(story, JobSpec())
     with pytest.raises(Impossible):

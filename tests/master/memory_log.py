@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from ledger.commands import Enrol, IssueToken, Subject, Submit
 from ledger.domain.cluster import fold
-from ledger.domain.state import Cluster
+from ledger.domain.state import Cluster, Outcome
+from ledger.domain.submit import Submitted
 from ledger.events import JobSpec, Recorded
 from ledger.master.loop import Master
 from ledger.store.chain import Head
@@ -84,6 +85,12 @@ def user(name: str) -> Subject:
 def names(log: GatedLog) -> list[list[str]]:
     """The names of the events, commit by commit."""
     return [[type(fact.event).__name__ for fact in draft.facts] for draft in log.drafts]
+
+
+def first_job(outcome: Outcome) -> int:
+    """The first job of a submission that was accepted."""
+    assert isinstance(outcome.reply, Submitted)
+    return outcome.reply.first_job
 
 
 async def turns(n: int = 1) -> None:

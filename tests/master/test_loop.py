@@ -22,6 +22,7 @@ from .memory_log import (
     begun,
     ended,
     entered,
+    first_job,
     names,
     one,
     outcome_of,
@@ -46,8 +47,8 @@ def test_many_requests_share_one_commit() -> None:
         await turns()
         assert bench.master.counters.requests == 2  # the others wait: nothing is decided meanwhile
         bench.log.let_go()
-        replies = [(await answer).reply for answer in [first, *rest]]
-        assert [r.first_job for r in replies] == list(range(1, 202))
+        replies = [await answer for answer in [first, *rest]]
+        assert [first_job(r) for r in replies] == list(range(1, 202))
         assert [len(draft.facts) for draft in bench.log.drafts] == [2, 1, 200]
         await ended(bench, task)
 
@@ -66,7 +67,7 @@ def test_nobody_is_answered_before_the_commit_is_durable() -> None:
         assert not asked.done()
         assert len(bench.heard) == 1  # listeners are not told either
         bench.log.let_go()
-        assert (await asked).reply.first_job == 1
+        assert first_job(await asked) == 1
         assert len(bench.log.drafts) == 2
         await ended(bench, task)
 
@@ -153,7 +154,7 @@ def test_too_many_waiting_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -
         assert isinstance(refused, TooBusy)
         assert refused.details["retry_after_s"] >= 1
         bench.log.let_go()
-        assert [(await a).reply.first_job for a in [first, *waiting]] == [1, 2, 3, 4]
+        assert [first_job(await a) for a in [first, *waiting]] == [1, 2, 3, 4]
         await ended(bench, task)
 
     run(test())
@@ -186,7 +187,7 @@ def test_one_who_went_away_before_his_turn_is_not_served() -> None:
         bench.log.let_go()
         await first
         last = await bench.master.ask_one(ALICE, one())
-        assert last.reply.first_job == 2
+        assert first_job(last) == 2
         await ended(bench, task)
 
     run(test())
@@ -203,7 +204,7 @@ def test_what_was_taken_is_done_before_the_end() -> None:
         bench.master.close()
         assert isinstance(await outcome_of(bench.master.ask_one(ALICE, one())), NotNow)
         bench.log.let_go()
-        assert [(await a).reply.first_job for a in asked] == [1, 2, 3]
+        assert [first_job(await a) for a in asked] == [1, 2, 3]
         await task
 
     run(test())

@@ -7,6 +7,7 @@ import pytest
 
 from ledger.commands import Cancel
 from ledger.domain import snapshot
+from ledger.domain.cluster import decide
 from ledger.domain.errors import (
     Malformed,
     NotNow,
@@ -25,6 +26,7 @@ from .memory_log import (
     begun,
     ended,
     entered,
+    first_job,
     one,
     outcome_of,
     run,
@@ -52,7 +54,7 @@ def test_a_full_disk_drops_the_draft_and_the_master_lives() -> None:
         assert bench.master.counters.storage_full == 1
         bench.well()
         again = await bench.master.ask_one(ALICE, one())
-        assert again.reply.first_job == 2
+        assert first_job(again) == 2
         assert snapshot.to_bytes(bench.master.cluster) == snapshot.to_bytes(bench.log.fold())
         await ended(bench, task)
 
@@ -142,7 +144,7 @@ def test_what_can_not_be_stored_is_refused_and_leaves_no_trace() -> None:
         assert isinstance(await outcome_of(asked), Malformed)
         assert snapshot.to_bytes(bench.master.cluster) == before
         assert len(bench.log.drafts) == 1
-        assert (await bench.master.ask_one(ALICE, one())).reply.first_job == 1
+        assert first_job(await bench.master.ask_one(ALICE, one())) == 1
         await ended(bench, task)
 
     run(test())
@@ -151,7 +153,7 @@ def test_what_can_not_be_stored_is_refused_and_leaves_no_trace() -> None:
 def test_a_fault_in_a_decision_is_answered_and_harms_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = loop_module.decide
+    real = decide
 
     def faulty(c: Cluster, ask: Any, command: Any) -> Outcome:
         if isinstance(command, Cancel):

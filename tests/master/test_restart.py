@@ -268,7 +268,7 @@ def test_where_a_log_was_no_new_one_is_begun(tmp_path: Path, expected: bool, tra
     (tmp_path / trace).parent.mkdir()
     (tmp_path / trace).touch()
     with pytest.raises(LogUnavailable, match=r"there is no log in .*; nothing was created"):
-        run_master(MasterSettings(tmp_path, expect_log=expected), nobody, str)
+        run_master(MasterSettings(tmp_path, expect_log=expected), nobody, lambda _: None)
     assert not (tmp_path / "log.db").exists()
 
 

@@ -25,6 +25,7 @@ from ledger.commands import (
     Submit,
 )
 from ledger.domain.errors import ClockSuspect
+from ledger.domain.schedule import plan
 from ledger.domain.state import Cluster
 from ledger.events import Decision, DemandRefused, JobSpec
 from ledger.master import timers
@@ -199,7 +200,7 @@ def test_a_plan_that_came_too_late_is_followed_by_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The job it meant for the node is held meanwhile: the next one must not wait for an event."""
-    real, bench = timers.plan, Bench2()
+    real, bench = plan, Bench2()
     held: list[int] = []
 
     async def hold_first() -> None:

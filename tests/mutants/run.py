@@ -215,9 +215,9 @@ def judge(mutant: Mutant, copy: Path, origin: Path, well: Outcomes) -> Verdict:
     if not mutant.tests or not mutant.seeds:
         return Verdict(mutant.name, False, f"begin the patch with `{SEEDS}` and `{KILLED_BY}`", 0)
     for test in mutant.tests:
-        ends = set(of(test, well).values())
-        if ends != {"passed"}:
-            return Verdict(mutant.name, False, f"without it, {test}: {ends or 'does not run'}", 0)
+        before = set(of(test, well).values())
+        if before != {"passed"}:
+            return Verdict(mutant.name, False, f"without it, {test}: {before or 'does not run'}", 0)
     began = time.monotonic()
     try:
         if complaint := applied(mutant.patch, copy):

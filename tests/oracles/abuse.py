@@ -33,7 +33,7 @@ class Breach(NamedTuple):
     until: int
     found: int
     limit: int
-    count: int
+    count: int  # type: ignore[assignment] # nobody counts in a breach
     of: int
     policy: int
     terms: dict[str, int]

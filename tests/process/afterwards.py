@@ -18,7 +18,8 @@ from ledger.store.transfer import export, import_
 from ledger.store.verify import verify
 from places import Place
 
-from .harness import Process, Site, until
+from .harness import Site
+from .processes import Process, until
 
 
 def still_true(site: Site, others: list[Process], follower: Process, copy: Place) -> int:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ledger.events import AttemptEnded
 
-from .harness import Site, until
+from .harness import Site
+from .processes import until
 
 Attempt = tuple[int, int]
 
@@ -50,9 +51,9 @@ class Beats:
             where[int(job), int(attempt)].add((nodes, pid))
             when[int(job), int(attempt)].append(float(at))
         assert [key for key, processes in where.items() if len(processes) != 1] == []
-        for (job, attempt), beats in when.items():
-            if (following := when.get((job, attempt + 1))) is not None:
-                assert max(beats) < min(following), f"job {job} ran twice at once"
+        for (number, nth), beats in when.items():
+            if (following := when.get((number, nth + 1))) is not None:
+                assert max(beats) < min(following), f"job {number} ran twice at once"
         self.site.verified()
 
     def gap(self, job: int) -> float:

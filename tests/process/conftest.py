@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .harness import Site, Zygote, site
+from .harness import Site, site
+from .processes import Zygote
 
 
 @pytest.fixture(scope="session")

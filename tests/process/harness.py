@@ -212,7 +212,7 @@ class Site:
 
         def look() -> bool:
             nodes = web.json("GET", "/v1/nodes")["nodes"]
-            return sum(node["state"] == "idle" for node in nodes) == count
+            return [node["state"] for node in nodes].count("idle") == count
 
         until(look, 30, f"{count} idle nodes")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ledger.events import JobsSubmitted, Recorded
 
-from .harness import NO_ANSWER, Site, Web, until
+from .harness import NO_ANSWER, Site, Web
+from .processes import until
 
 SUBMITTERS = 4
 Make = Callable[[int], list[dict[str, Any]]]

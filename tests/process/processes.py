@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
+Falsy = Literal[False] | None
 
 
-def until(what: Callable[[], T], deadline_s: float = 30.0, saying: str = "it") -> T:
+# `...` and not `[]`: a lambda that is made in a loop has defaults, and is called without arguments.
+def until(what: Callable[..., T | Falsy], deadline_s: float = 30.0, saying: str = "it") -> T:
     """Poll until `what()` is true; its value."""
     end = time.monotonic() + deadline_s
     while not (value := what()):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .harness import until
+from .processes import until
 
 STRACE = shutil.which("strace")
 

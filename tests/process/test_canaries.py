@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from ledger.testing.evidence import Evidence
 
 from .canaries import Canaries, forms
-from .harness import RUN_AS, Site, until
+from .harness import RUN_AS, Site
+from .processes import until
 
 JOB = {"argv": ["/bin/sleep", "600"], "pool": "out", "name": "sleeper"}
 FORMS = {

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.events import AttemptEnded, NodeStateChanged
 from places import fresh_database, running_server
 
-from .harness import Site, Zygote, site, until
+from .harness import Site, site
 from .injected import failing
+from .processes import Zygote, until
 from .test_full_disks import MIB, begin
 from .troubled import Clients, held
 

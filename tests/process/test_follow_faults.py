@@ -15,13 +15,15 @@ from ledger.projection.discover import discover
 from ledger.store.shelf import listed
 from ledger.testing.evidence import Evidence
 from ledger_projections import jobs
+from ledger_projections.jobs.rows import JOBS
 
-from .harness import Process, Site, until
+from .harness import Site
 from .load import Book, Patient
+from .processes import Process, until
 from .whole import projections_are_the_fold
 
 Fault = Callable[[Site], object]
-TABLE = jobs.JOBS.sql.name
+TABLE = JOBS.sql.name
 
 EARS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -123,7 +125,8 @@ def older_log(site: Site, follow: Process) -> Process:
 def test_follow_heals_by_itself_and_says_so(
     any_site: Site, database: str, full: bool, evidence: Evidence
 ) -> None:
-    site, took = any_site, {}
+    site = any_site
+    took: dict[str, float] = {}
     site.start()
     follow = site.run("follow", name="follow")
     site.simulated(2, "sim")

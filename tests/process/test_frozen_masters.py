@@ -15,7 +15,8 @@ from ledger.store.session import LOCK_TIMEOUT_S
 from ledger.testing.evidence import Evidence
 from ledger.wire import PROTOCOL, Facts, SyncRequest
 
-from .harness import NO_ANSWER, Answer, Process, Site, Web, until
+from .harness import NO_ANSWER, Answer, Site, Web
+from .processes import Process, until
 from .strace import Point, Tracer, need_strace
 
 TEMPFAIL = 75

@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -16,8 +16,8 @@ import pytest
 from ledger.events import AttemptEnded, Recorded
 from ledger.store.location import open_log
 
-from .harness import Site, until
-from .processes import Process
+from .harness import Site
+from .processes import Process, until
 from .troubled import Clients, held
 
 Evidence = Callable[[str, object], None]
@@ -71,7 +71,7 @@ def warnings(site: Site) -> str:
 
 
 @pytest.fixture
-def small(sqlite_site: Site) -> Iterator[Site]:
+def small(sqlite_site: Site) -> Site:
     """A service whose DIR is a disk of 12 MiB."""
     sqlite_site.small_disk(sqlite_site.data, 12 * MIB)
     return sqlite_site

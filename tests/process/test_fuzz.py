@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from ledger.events import AttemptEnded
 from ledger.testing.evidence import Evidence
 from places import Place, fresh_database
 
 from .afterwards import still_true
 from .fuzzing import Aim, Found, fuzz
-from .harness import Process, Site, until
+from .harness import Site
+from .processes import Process, until
 
 SUBJECTS = ("user", "node", "nobody", "forger", "operator")
 """The operator comes last: he turns the cluster upside down."""
@@ -117,5 +119,5 @@ def test_whatever_is_sent_the_answer_is_as_described_and_the_log_is_sound(
 
 
 def _over(site: Site) -> int:
-    ended = {e.event.job for e in site.events() if type(e.event).__name__ == "AttemptEnded"}
+    ended = {r.event.job for r in site.events() if isinstance(r.event, AttemptEnded)}
     return len(ended)

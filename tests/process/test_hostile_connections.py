@@ -16,7 +16,8 @@ from ledger.testing.evidence import Evidence
 
 from hostile import Hostile, requests
 from .attacks import ATTACKS, Target, all_made, deaf
-from .harness import Site, Web, until
+from .harness import Site, Web
+from .processes import until
 
 GROWTH = 64 << 20
 DEAF = 10

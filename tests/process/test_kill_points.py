@@ -18,9 +18,10 @@ from ledger.events import AttemptEnded, JobEnded, JobHeld, JobsSubmitted
 from ledger.store.shelf import listed
 from ledger.testing.evidence import Evidence
 
-from .harness import Process, Site, until
+from .harness import Site
 from .load import Book, Load, Told, large, mixed, submissions
 from .points import FIRST_REPLY, Where, places
+from .processes import Process, until
 from .strace import Hit, Point, TooSoon, Tracer, need_strace
 
 KILLED = -9

@@ -14,9 +14,9 @@ import pytest
 from ledger.events import JobsSubmitted, MasterStarted
 from ledger.testing.evidence import Evidence
 
-from .harness import NO_ANSWER, Site, until
+from .harness import NO_ANSWER, Site
 from .load import Book, Patient, Unanswered, submissions
-from .processes import state_of
+from .processes import state_of, until
 from .whole import all_is_well, pid_of, running, some_run
 
 END_S = 10.0
@@ -125,10 +125,10 @@ def test_no_memory_left(any_site: Site, database: str, evidence: Evidence) -> No
     memory = int(Path(f"/proc/{master.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(master.pid, resource.RLIMIT_AS, (memory + (24 << 20),) * 2)
     refused, web = 0, site.web(timeout_s=5)
+    specs = [{"argv": ["true", "x" * 400], "held": True}] * 1000
     for _ in range(60):
-        specs = [{"argv": ["true", "x" * 400], "held": True}] * 1000
         try:
-            book.ask(web, lambda _, specs=specs: specs)
+            book.ask(web, lambda _: specs)
         except (*NO_ANSWER, Unanswered):
             refused += 1
         if master.status is not None or refused > 5:

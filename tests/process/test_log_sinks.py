@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .harness import RUN_AS, Site, until
+from .harness import RUN_AS, Site
+from .processes import until
 from .test_full_disks import MIB, metric
 from .troubled import Clients, held
 

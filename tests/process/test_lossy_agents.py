@@ -11,8 +11,9 @@ from ledger.events import AttemptEnded, AttemptStarted, StaleReported
 from ledger.testing.evidence import Evidence
 
 from .beats import Beats, ends, node_of, short_lease
-from .harness import Site, until
+from .harness import Site
 from .lossy import SHAPES, Loss, Lossy
+from .processes import until
 
 NODES = 3
 JOBS = 6

@@ -8,7 +8,8 @@ from ledger.events import JobsSubmitted
 from ledger.testing.evidence import Evidence
 from proxy import Fault, Proxy
 
-from .harness import NO_ANSWER, Answer, Site, Zygote, site
+from .harness import NO_ANSWER, Answer, Site, site
+from .processes import Zygote
 
 FAILED = 70
 JOB = [{"argv": ["true"], "held": True}]

@@ -8,7 +8,8 @@ from ledger.events import AttemptPlaced, StaleReported
 from ledger.testing.evidence import Evidence
 
 from .beats import Beats, ends, node_of, short_lease
-from .harness import Process, Site, until
+from .harness import Site
+from .processes import Process, until
 
 LEASE_S, MARGIN_S = 2, 1
 

@@ -11,7 +11,8 @@ from ledger.events import NoticeDue, NoticeSent
 from ledger.testing.evidence import Evidence
 from sinks import Hooks, Mails, hooks, mails
 
-from .harness import Site, Web, until
+from .harness import Site, Web
+from .processes import until
 
 POLICY = {"job_lease_s": 2, "lease_margin_s": 1, "notice_delay_s": 1}
 USERS = ("ann", "bob", "carl")

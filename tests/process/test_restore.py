@@ -20,7 +20,8 @@ from ledger.store.shelf import Backup, listed
 from ledger.testing.evidence import Evidence
 from places import fresh_database
 
-from .harness import NO_ANSWER, Process, Site, until
+from .harness import NO_ANSWER, Site
+from .processes import Process, until
 
 
 def command(site: Site, *words: str, name: str, data: Path | None = None) -> Process:

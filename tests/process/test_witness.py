@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.agent.spool import recall
 from ledger.store.location import open_log
 from ledger.testing.evidence import Evidence
 
-from .harness import NO_ANSWER, Answer, Process, Site, until
+from .harness import NO_ANSWER, Answer, Site
+from .processes import Process, until
 
 BROKEN = 65
 FROM_END = "DELETE FROM stored_events WHERE {} > {}"

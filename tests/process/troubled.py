@@ -7,8 +7,9 @@ from typing import Any
 
 from ledger.events import Recorded
 
-from .harness import NO_ANSWER, Site, Web, until
+from .harness import NO_ANSWER, Site, Web
 from .load import Book, Make, Unanswered, submissions
+from .processes import until
 
 PAUSE_S = 0.02
 

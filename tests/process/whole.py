@@ -9,8 +9,9 @@ from ledger import follow
 from ledger.events import AttemptEnded
 from ledger.projection.discover import discover
 
-from .harness import RUN_AS, Process, Site, until
+from .harness import RUN_AS, Site
 from .load import Book, Make, submissions
+from .processes import Process, until
 
 AGENTS = 2
 

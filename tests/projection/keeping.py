@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 
 from ledger.events import Event, JobsSubmitted, Recorded
 from ledger.projection import Projection, Table

@@ -18,7 +18,7 @@ def pasts(draw: st.DrawFn) -> list[Past]:
 @st.composite
 def _past(draw: st.DrawFn, job: int) -> Past:
     at = submitted = draw(st.integers(0, 8 * SLOT_US))
-    tries = []
+    tries: list[Try] = []
     for _ in range(draw(st.integers(0, 3))):
         start = at + draw(st.sampled_from((0, 0, SLOT_US)) | st.integers(0, 2 * SLOT_US))
         length = draw(st.sampled_from((0, 1, SLOT_US, 3 * SLOT_US)) | st.integers(0, 4 * SLOT_US))

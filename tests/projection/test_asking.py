@@ -21,7 +21,7 @@ class Box(msgspec.Struct, frozen=True):
     words: dict[str, int] = {}
 
 
-def many(
+def many(  # type: ignore[no-untyped-def] # one parameter is bare
     connection: object,
     job: int,
     *,

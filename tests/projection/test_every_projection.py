@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ledger.projection.discover import discover
+from ledger.projection.grid import SLOT_US
 from ledger.testing.projections import ProjectionTests
 from ledger.testing.stories import START
 from ledger_projections import (
@@ -18,7 +19,6 @@ from ledger_projections import (
     policies,
     usage,
 )
-from ledger_projections.usage import SLOT_US
 from places import Place
 
 SLOT = START // SLOT_US
@@ -29,7 +29,8 @@ EDGES = [n * SLOT_US for n in (0, SLOT, SLOT + 1, SLOT + 9, SLOT + 900)]
 class Ours(ProjectionTests):
     """On each database in turn."""
 
-    test_neither_hash_seed_nor_time_zone_shows = None  # test_fold.py has it of all at once
+    # test_fold.py has it of all at once
+    test_neither_hash_seed_nor_time_zone_shows = None  # type: ignore[assignment]
 
     @pytest.fixture
     def where(self, place: Place) -> Any:

@@ -12,6 +12,7 @@ from ledger.projection.reader import Reader, Unavailable
 from ledger.store.log import Log
 from ledger.testing.stories import Story
 from ledger_projections import jobs
+from ledger_projections.jobs.rows import JOBS
 from places import Place
 from projection.followed import PATIENCE_S, check, following, until
 from projection.keeping import PROJECTIONS, behind, folder, wandered
@@ -93,7 +94,7 @@ def test_verified_and_rebuilt_beside_the_one_that_follows(
         assert before.position == head
         assert rebuild("jobs", data, place.url).position == head
         assert verify("jobs", data, place.url) == before
-        table = jobs.JOBS.sql.name
+        table = JOBS.sql.name
         behind(place, jobs.PROJECTION, f"UPDATE projections.{table} SET name = 'x' WHERE job = 1")  # noqa: S608
         wrong = verify("jobs", data, place.url)
         assert (wrong.folded, wrong.live == before.live) == (before.folded, False)

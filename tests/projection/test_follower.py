@@ -12,6 +12,7 @@ from ledger.projection.fold import fold, in_order
 from ledger.projection.source import batch
 from ledger.testing.stories import Story, Wanderer
 from ledger_projections import jobs
+from ledger_projections.jobs.rows import JOBS
 from places import Place
 from projection.keeping import Told, behind, close, dump, in_batches, kept, names, wandered
 
@@ -200,7 +201,7 @@ def test_another_commit_at_the_same_place_means_rebuild(place: Place) -> None:
     source = Told(wandered(1, 80))
     follower = kept(jobs.PROJECTION, place, source)
     follower.catch_up()
-    behind(place, jobs.PROJECTION, f"DELETE FROM projections.{jobs.JOBS.sql.name}")  # noqa: S608
+    behind(place, jobs.PROJECTION, f"DELETE FROM projections.{JOBS.sql.name}")  # noqa: S608
     source.prefix = "other"
     follower.catch_up()
     assert follower.checkpoint.hash == source.head().hash

@@ -151,7 +151,7 @@ def test_killed_at_any_time_and_resumed(
 def rebuilding(data: Path, url: str | None) -> Iterator["subprocess.Popen[str]"]:
     """A process that makes every projection again, in small portions."""
     names = [projection.name for projection in PROJECTIONS]
-    command = [sys.executable, "-c", REBUILD, data, url or "", *names]
+    command = [sys.executable, "-c", REBUILD, str(data), url or "", *names]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield process

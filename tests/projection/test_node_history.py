@@ -33,7 +33,7 @@ class Scripted(Story):
     """A story whose jobs all have one script, so that one of a user's may succeed where another one
     failed; and whose operator always says why."""
 
-    def submit(self, user: str, **spec: Any) -> int:  # type: ignore[override]
+    def submit(self, user: str, **spec: Any) -> int:
         return super().submit(user, script=Blob(sha256="a" * 64, bytes=3), **spec)
 
     def drain(self, node: str) -> None:

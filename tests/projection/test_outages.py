@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_thousand_random_outages(tmp_path: Path, full: bool, evidence: Evidenc
         for _ in range(wanted // (20 if full else 2)):
             nodes = rng.sample([f"n{i}" for i in range(1, 7)], rng.randrange(1, 7))
             since, until = sorted(rng.choices(times, k=2))
-            asked = {"nodes": nodes, "since": since, "until": until}
+            asked: dict[str, Any] = {"nodes": nodes, "since": since, "until": until}
             users = ask(follower, outage_impact.impact, **asked)
             expected = impact(story.events, **asked)
             found = [

@@ -21,6 +21,7 @@ from ledger.store.log import Log
 from ledger.testing.projections import log_of
 from ledger.testing.stories import Story
 from ledger_projections import jobs, usage
+from ledger_projections.jobs.rows import JOBS
 from projection.keeping import NameRow, Told, names, wandered
 
 ALL = {p.name: p for p in (jobs.PROJECTION, usage.PROJECTION)}
@@ -211,7 +212,7 @@ def test_those_who_ask_for_the_same_at_once_wait_for_one_fold() -> None:
 def test_nothing_is_written_into_the_past() -> None:
     def spoils(connection: object) -> None:
         """Not what a query is for."""
-        connection.execute(jobs.JOBS.sql.delete())  # type: ignore[attr-defined]
+        connection.execute(JOBS.sql.delete())  # type: ignore[attr-defined]
 
     projection = Projection("jobs", version=1, tables=(), queries=(spoils,))
     projection.tables, projection.metadata = jobs.PROJECTION.tables, jobs.PROJECTION.metadata

@@ -13,7 +13,7 @@ from ledger.projection.reader import Reader
 from ledger.testing.plans import plan_of
 from ledger_projections import jobs
 from ledger_projections.jobs import blocks
-from ledger_projections.jobs.rows import ATTEMPTS, JOBS, NODES
+from ledger_projections.jobs.rows import ATTEMPTS, JOBS, NODES, JobRow
 from places import Place
 from projection.keeping import PROJECTIONS, Told, close, kept, wandered
 
@@ -100,7 +100,7 @@ def test_no_list_of_jobs_goes_through_a_table(reader: Reader, place: Place) -> N
 
 def test_a_list_has_the_jobs_that_a_look_at_each_finds(block: int, reader: Reader) -> None:
 
-    def rows(connection: sa.Connection) -> tuple[list[jobs.JobRow], list[Any]]:
+    def rows(connection: sa.Connection) -> tuple[list[JobRow], list[Any]]:
         nodes = [(row.job, row.node) for row in NODES.rows(connection, NODES.select())]
         return JOBS.rows(connection, JOBS.select()), nodes
 
@@ -131,7 +131,7 @@ def test_a_list_has_the_jobs_that_a_look_at_each_finds(block: int, reader: Reade
     assert seen > 300
 
 
-def _fits(row: jobs.JobRow, nodes: list[tuple[int, str]], asked: dict[str, Any]) -> bool:
+def _fits(row: JobRow, nodes: list[tuple[int, str]], asked: dict[str, Any]) -> bool:
     """Is a job one that is asked for?"""
     last = int(asked["cursor"] or 0)
     return (

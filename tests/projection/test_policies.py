@@ -38,13 +38,13 @@ def test_each_says_what_it_changed(place: Place) -> None:
     follower = kept(policies.PROJECTION, place, Told(story))
     assert ask(follower, policies.in_force) == (0, policies.FIRST)
     follower.catch_up()
-    told = [r for r in story.events if isinstance(r.event, PolicySet)]
+    told = [(r, e) for r in story.events if isinstance(e := r.event, PolicySet)]
     found, following = ask(follower, policies.history)
     assert (changes(found), following) == (CHANGED, None)
     assert [(c.policy, c.position, c.set_at, c.set_by) for c in reversed(found)] == [
-        (r.event.policy, r.position, r.at, OPERATOR.name) for r in told
+        (e.policy, r.position, r.at, OPERATOR.name) for r, e in told
     ]
-    last = asdict(told[-1].event)
+    last = asdict(told[-1][1])
     assert ask(follower, policies.in_force) == (last.pop("policy"), last)
     close(follower)
 

@@ -3,11 +3,13 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ledger.projection.reader import Reader, Unavailable
 from ledger_projections import jobs
+from ledger_projections.jobs.rows import JOBS
 from places import Place
 from projection.keeping import PROJECTIONS, Told, behind, close, dump, kept, names, wandered
 
@@ -57,7 +59,7 @@ def test_a_reader_writes_nothing(place: Place) -> None:
     follower.catch_up()
     reader = reader_of(place)
     with pytest.raises(Unavailable, match=r"read-?\s?only"):
-        reader.ask("jobs", lambda connection: connection.execute(jobs.JOBS.sql.delete()))
+        reader.ask("jobs", lambda connection: connection.execute(JOBS.sql.delete()))
     assert follower.verify()
     reader.close()
     close(follower)
@@ -124,7 +126,7 @@ def test_pages_of_jobs(place: Place) -> None:
     follower.catch_up()
     reader = reader_of(place)
 
-    def ids(**asked: object) -> list[int]:
+    def ids(**asked: Any) -> list[int]:
         found, cursor = [], ""
         while True:
             rows, more = reader.ask("jobs", jobs.list_jobs, cursor=cursor, limit=7, **asked).value
@@ -150,7 +152,7 @@ def test_pages_of_jobs(place: Place) -> None:
     assert reader.ask("jobs", jobs.task, first, 25).value is None
     assert reader.ask("jobs", jobs.show_job, 99).value is None
     if not place.url:
-        table = jobs.JOBS.sql.name
+        table = JOBS.sql.name
         query = f"SELECT job FROM {table} WHERE \"user\" = 'ann'"  # noqa: S608
         query += " ORDER BY job DESC LIMIT 7"
         plan = behind(place, jobs.PROJECTION, f"EXPLAIN QUERY PLAN {query}")

@@ -63,7 +63,7 @@ def told(where: Place, run: Run) -> list[list[str]]:
     program = Path(__file__).with_name("kept_pasts.py")
     wanted = ",".join(map(str, run.sizes))
     done = subprocess.run(
-        [sys.executable, program, where.data, where.url or "", str(STEPS), wanted, run.ledger],
+        [sys.executable, program, str(where.data), where.url or "", str(STEPS), wanted, run.ledger],
         env={**os.environ, "PYTHONHASHSEED": run.seed},
         capture_output=True,
         text=True,

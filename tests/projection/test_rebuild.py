@@ -13,6 +13,7 @@ from ledger.projection.rebuild import rebuild
 from ledger.projection.store import Store
 from ledger.testing.stories import Story
 from ledger_projections import jobs
+from ledger_projections.jobs.rows import JOBS
 from places import Place
 from projection.keeping import Told, behind, close, dump, kept, names, wandered
 
@@ -35,7 +36,7 @@ def reader(place: Place) -> Iterator[Reader]:
 
 
 def count(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(sa.func.count()).select_from(jobs.JOBS.sql)).scalar())  # type: ignore[arg-type]
+    return int(connection.execute(sa.select(sa.func.count()).select_from(JOBS.sql)).scalar())  # type: ignore[arg-type]
 
 
 def tables(place: Place) -> set[str]:
@@ -120,7 +121,7 @@ def test_killed_before_the_switch_nothing_has_changed(
     source = Told(wandered(2, 120))
     follower = kept(PROJECTION, place, source)
     follower.catch_up()
-    behind(place, PROJECTION, f"DELETE FROM projections.{jobs.JOBS.sql.name}")  # noqa: S608
+    behind(place, PROJECTION, f"DELETE FROM projections.{JOBS.sql.name}")  # noqa: S608
     whole = dump(follower)
 
     def fails(*_: object) -> None:
@@ -188,7 +189,7 @@ def test_what_was_changed_behind_its_back_comes_right(place: Place) -> None:
     follower = kept(PROJECTION, place, source)
     follower.catch_up()
     whole = dump(follower)
-    behind(place, PROJECTION, f"DELETE FROM projections.{jobs.JOBS.sql.name} WHERE job > 3")  # noqa: S608
+    behind(place, PROJECTION, f"DELETE FROM projections.{JOBS.sql.name} WHERE job > 3")  # noqa: S608
     assert not follower.verify()
     rebuild(PROJECTION, place.data, place.url, source)
     assert follower.verify()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.events import Envelope, JobEnded, JobHeld, JobsSubmitted, Recorded
@@ -150,13 +150,18 @@ def test_other_columns_under_the_same_version_are_made_again(place: Place) -> No
     follower.catch_up()
     close(follower)
     narrow = names()
+
+    def widened(key: tuple[int], row: WiderRow | None, r: Recorded) -> WiderRow | None:
+        assert isinstance(r.event, JobsSubmitted)
+        return WiderRow(key[0], r.event.specs[0].name, 5)
+
     table = Table(
         "names",
         WiderRow,
         key=1,
         events=narrow.tables[0].events,
         keys=narrow.tables[0].keys,
-        evolve=lambda key, row, r: WiderRow(key[0], r.event.specs[0].name, 5),
+        evolve=widened,
     )
     follower = kept(Projection("names", version=1, tables=(table,)), place, source)
     assert follower.checkpoint.position == 0

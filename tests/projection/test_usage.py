@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.importing.past import Past, write
 from ledger.projection.grid import SLOT_US
 from ledger_projections import usage
-from oracles.scan import use
+from oracles.scan import Use, use
 from places import Place
 from projection.keeping import Told, ask, close, in_batches, kept, wandered
 from projection.pasts import pasts
@@ -41,7 +41,7 @@ def test_any_past(jobs: list[Past], slots: list[int], size: int) -> None:
         log.close()
 
 
-def check(rows: list[usage.Used], expected: list[object]) -> None:
+def check(rows: list[usage.Used], expected: list[Use]) -> None:
     """Compare what a query gives with the scan; a period without anything has no row."""
     found = {
         row.period: (

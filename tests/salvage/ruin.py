@@ -100,10 +100,10 @@ def _step(sim: Simulation, rng: Random, n: int) -> Asked | None:
         runs.exit(rng.choice((0, 0, 3)))
     elif chance < 0.75 and node.on:
         node.switch_off(in_order=rng.random() < 0.5)
-        sim.loop.later(rng.choice((1.0, 9.0)), lambda: node.on or node.switch_on())
+        sim.loop.later(rng.choice((1.0, 9.0)), lambda: None if node.on else node.switch_on())
     elif chance < 0.8:
         sim.masters[0].kill(0.2)
-    elif chance < 0.85 and (waiting := sorted(sim.log().head().position and _jobs(sim))):
+    elif chance < 0.85 and (waiting := sorted(_jobs(sim) if sim.log().head().position else [])):
         job, user = rng.choice(waiting)
         sim.ask(Subject(user, "user"), Cancel(job=job), tries=2)
     sim.advance(rng.choice((0, 0.05, 0.2, 0.6)))

@@ -2,6 +2,7 @@
 
 import gzip
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -204,7 +205,7 @@ def test_a_log_that_went_another_way_since_a_restore_is_left_out_from_there(tmp_
     # what an agent began before the restore was lost by that, and is no news
     for name, began_at in (("n1", again.now - 70_000_000), ("n2", again.now)):
         spool = spool_of(tmp_path, name, again)
-        spool.now = lambda at=began_at: at
+        spool.now = partial(int, began_at)
         begin(spool, again, 800 + int(name[1:]), "kim", 1)
     found = salvage([tmp_path / "new", *tmp_path.glob("*.ndjson")], str)
     assert {801, 802} & set(jobs_of(found)) == {802}
@@ -304,8 +305,8 @@ def test_an_export_from_either_database(place: Place, tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress((tmp_path / "all.jsonl").read_bytes()))
     headless = tmp_path / "headless.jsonl"
     headless.write_bytes((tmp_path / "all.jsonl").read_bytes().partition(b"\n")[2])
-    for file in (tmp_path / "all.jsonl", packed, headless):
-        found = salvage([file], str)
+    for made in (tmp_path / "all.jsonl", packed, headless):
+        found = salvage([made], str)
         assert set(jobs_of(found)) == set(jobs.values())
         assert found.position == story.cluster.position
         assert [source.kind for source in found.sources] == ["export"]

@@ -99,7 +99,7 @@ class Compounds(Steps):
         node = self.busy(a, restartable=True)
         if node is None:
             node = self.work(a, b, restartable=True)
-        command = node and node.running()
+        command = node.running() if node else None
         if node is None or command is None:
             return
         job, begun = command.line.job, len(self.watched.events)
@@ -136,7 +136,7 @@ class Compounds(Steps):
         if b % 2 == 0:
             self.sim.ask(OPERATOR, SetPolicy(job_lease_s=2 * LEASE_S))
             self.wait(LEASE_S)
-        command = node and node.running()
+        command = node.running() if node else None
         if node is None or command is None:
             return
         self.isolate(node, OUTAGE_S + LEASE_S)
@@ -202,7 +202,7 @@ class Compounds(Steps):
         if not self.ready():
             return
         node = self.busy(a, restartable=b % 2 == 0) or self.work(a, b, restartable=b % 2 == 0)
-        command = node and node.running()
+        command = node.running() if node else None
         if node is None or command is None:
             return
         line, begun = command.line, len(self.watched.events)
@@ -236,7 +236,7 @@ class Compounds(Steps):
         if not self.ready():
             return
         node = self.busy(a, restartable=True) or self.work(a, b, restartable=True)
-        command = node and node.running()
+        command = node.running() if node else None
         if node is None or command is None:
             return
         begun, job = len(self.watched.events), command.line.job

@@ -238,7 +238,7 @@ class Steps:
     def append_fails(self, a: int, b: int) -> None:
         """No room; or it fails, and nobody knows whether it was done."""
         faults = self.sim.row.disk.faults
-        faults.append(("full", "full", "failed", "unknown")[a % 4])  # type: ignore[arg-type]
+        faults.append(("full", "full", "failed", "unknown")[a % 4])
 
     def disk_is_slow(self, a: int, b: int) -> None:
         """For a while."""
@@ -262,7 +262,7 @@ class Steps:
 
     def wall_clock_is_set(self, a: int, b: int) -> None:
         """A year forward or back."""
-        machines = (*self.sim.masters, *self.sim.nodes)
+        machines: list[MasterMachine | NodeMachine] = [*self.sim.masters, *self.sim.nodes]
         machine = machines[a % len(machines)]
         machine.wall_shift_s += self.year_s * (1, -1)[b % 2]
 

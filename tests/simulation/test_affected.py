@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from ledger.events import Fact, NodeEnrolled, Recorded
 from ledger.store.log import Draft
@@ -61,7 +62,8 @@ def test_random_outages(tmp_path: Path, full: bool, evidence: Evidence) -> None:
         for _ in range(each):
             since, until = sorted(at + rng.choice((-1, 0, 0, 1)) for at in rng.choices(times, k=2))
             some = rng.choice((None, rng.sample(nodes, rng.randint(1, len(nodes)))))
-            asked = {"nodes": some, "since": since, "until": rng.choice((None, until))}
+            asked: dict[str, Any] = {"nodes": some, "since": since}
+            asked["until"] = rng.choice((None, until))
             expected = impact(events, **asked)
             found = ask(follower, outage_impact.impact, **asked)
             assert told(found) == expected, (seed, asked)

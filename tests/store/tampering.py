@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 
 from ledger.events import EVENTS, Envelope, Fact, JobSpec, JobsSubmitted
 from ledger.events import Blob as Text

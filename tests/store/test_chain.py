@@ -5,6 +5,7 @@ import json
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,10 +66,11 @@ def test_the_chain_on_disk_is_the_one_on_the_page(log: Log) -> None:
 
 @pytest.mark.parametrize("field", ["stream", "version", "name", "data"])
 def test_the_hash_covers_every_field_of_an_event(field: str) -> None:
-    other = {"stream": "job-18", "version": 9, "name": "job.held.v2", "data": b"{}"}[field]
+    others: dict[str, Any] = {"stream": "job-18", "version": 9, "name": "job.held.v2"}
+    others["data"] = b"{}"
     header, _ = seal(EMPTY, 1, 1, EVENTS)
     covered = hashed_part(header.data)
-    changed = [EVENTS[0]._replace(**{field: other}), EVENTS[1]]
+    changed = [EVENTS[0]._replace(**{field: others[field]}), EVENTS[1]]
     assert commit_hash(covered, 1, NO_HASH, changed) != commit_hash(covered, 1, NO_HASH, EVENTS)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.codec import BrokenEvent
@@ -21,7 +21,7 @@ from places import ALICE, Place, draft, fill, job_held, raw
 
 def test_an_empty_log_has_no_head_and_nothing_to_read(log: Log) -> None:
     assert log.head() == EMPTY
-    assert list(log.read()) == list(log.rows()) == []
+    assert (list(log.read()), list(log.rows())) == ([], [])
     assert len(log.incarnation) == 32
 
 
@@ -209,7 +209,7 @@ class TestWaiting:
 
     def test_an_append_of_this_process_wakes_it(self, log: Log) -> None:
         woken = threading.Event()
-        waiter = threading.Thread(target=lambda: log.wait(0, 60) and woken.set())
+        waiter = threading.Thread(target=lambda: woken.set() if log.wait(0, 60) else None)
         waiter.start()
         log.append([draft(job_held(1))])
         assert woken.wait(10)
@@ -219,7 +219,7 @@ class TestWaiting:
         reader = place.open(write=False)
         assert not reader.wait(0, 0.05)
         woken = threading.Event()
-        waiter = threading.Thread(target=lambda: reader.wait(0, 60) and woken.set())
+        waiter = threading.Thread(target=lambda: woken.set() if reader.wait(0, 60) else None)
         waiter.start()
         log.append([draft(job_held(1))])
         assert woken.wait(10)

@@ -4,9 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psycopg
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.store import sqlite
@@ -94,7 +95,7 @@ def test_a_writer_that_is_overtaken_right_after_its_commit_is_fenced(
     old.close()
 
 
-def full_disk(database: str) -> Exception:
+def full_disk(database: str) -> Any:
     """What the driver raises when the disk is full."""
     if database == "postgres":
         return psycopg.errors.DiskFull("no room")

