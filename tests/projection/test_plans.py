@@ -157,7 +157,7 @@ def test_whom_a_loss_hit_and_what_somebody_used_are_found_by_index(reader: Reade
 
 def test_a_table_that_is_gone_through_is_noticed(reader: Reader) -> None:
     def question(connection: sa.Connection) -> None:
-        connection.execute(ATTEMPTS.select().where(ATTEMPTS.c.cause == "exit"))
+        connection.execute(ATTEMPTS.select().where(ATTEMPTS.c.attempt == 2))
 
     def told(connection: sa.Connection) -> list[str]:
         return [line for plan in plan_of(connection, question) for line in plan]

@@ -144,7 +144,10 @@ class WiderRow(msgspec.Struct, frozen=True):
     length: int
 
 
-def test_other_columns_under_the_same_version_are_made_again(place: Place) -> None:
+@pytest.mark.parametrize("columns", [None, 2])
+def test_other_fields_under_the_same_version_are_made_again(
+    columns: int | None, place: Place
+) -> None:
     source = Told(some_jobs(3))
     follower = kept(names(), place, source)
     follower.catch_up()
@@ -162,6 +165,7 @@ def test_other_columns_under_the_same_version_are_made_again(place: Place) -> No
         events=narrow.tables[0].events,
         keys=narrow.tables[0].keys,
         evolve=widened,
+        columns=columns,
     )
     follower = kept(Projection("names", version=1, tables=(table,)), place, source)
     assert follower.checkpoint.position == 0
@@ -242,7 +246,10 @@ class TextRow(msgspec.Struct, frozen=True):
     words: tuple[str, ...]
 
 
-def test_every_kind_of_column_comes_back_as_it_was_in_the_order_of_bytes(place: Place) -> None:
+@pytest.mark.parametrize("columns", [None, 2, 4])
+def test_every_kind_of_field_comes_back_as_it_was_in_the_order_of_bytes(
+    columns: int | None, place: Place
+) -> None:
     keys = ["", "B", "a", "é", "\U0001f600", "\ue000", "a b", "Z\t", "ß"]
 
     def evolve(key: tuple[str, int], row: TextRow | None, r: object) -> TextRow:
@@ -255,6 +262,7 @@ def test_every_kind_of_column_comes_back_as_it_was_in_the_order_of_bytes(place: 
         events=[JobHeld],
         keys=lambda r: [(key, part) for key in keys for part in (1, 0)],
         evolve=evolve,
+        columns=columns,
     )
     projection = Projection("texts", version=1, tables=(table,))
     story = Story()

@@ -136,7 +136,7 @@ def last(connection: sa.Connection) -> int:
 
 PROJECTION = Projection(
     "jobs",
-    version=2,
+    version=3,
     tables=(JOBS, ATTEMPTS, NODES, BLOCKS),
     queries=(list_jobs, show_job, task, last),
     by_job=(show_job,),

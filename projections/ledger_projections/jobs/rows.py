@@ -42,8 +42,12 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
     user: str
     account: str
     pool: str
-    qos: str
     name: str
+    state: JobState
+    submitted_at: int
+    ended_at: int | None
+    # From here on without columns of their own: no query looks for them.
+    qos: str
     nodes_wanted: int
     time_limit_s: int
     restartable: bool
@@ -55,13 +59,10 @@ class JobRow(msgspec.Struct, frozen=True, gc=False):
     text_sha256: str
     machine: str
     request: str
-    submitted_at: int
-    state: JobState
     hold: str
     held_by: str
     stopping: str = ""
     started_at: int | None = None
-    ended_at: int | None = None
     attempts: int = 0
     nodes: tuple[str, ...] = ()
     cause: str = ""
@@ -127,8 +128,11 @@ def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
         user=e.user,
         account=spec.account,
         pool=spec.pool,
-        qos=spec.qos,
         name=spec.name,
+        state="pending",
+        submitted_at=r.at,
+        ended_at=None,
+        qos=spec.qos,
         nodes_wanted=spec.nodes,
         time_limit_s=spec.time_limit_s,
         restartable=spec.restartable,
@@ -140,8 +144,6 @@ def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
         text_sha256=spec.text.sha256 if spec.text else "",
         machine=r.envelope.via.machine,
         request=r.envelope.request,
-        submitted_at=r.at,
-        state="pending",
         hold="user" if spec.held else "",
         held_by=e.user if spec.held else "",
     )
@@ -220,6 +222,7 @@ JOBS = Table(
     events=(JobsSubmitted, *_AFTER),
     keys=job_keys,
     evolve=evolve_job,
+    columns=10,
     indexes=[
         ("user", "job"),
         ("account", "job"),
@@ -285,6 +288,7 @@ ATTEMPTS = Table(
     events=(AttemptPlaced, AttemptStarted, AttemptEnded),
     keys=attempt_keys,
     evolve=evolve_attempt,
+    columns=2,
 )
 
 

@@ -2,7 +2,9 @@
 
 A table is declared by its row, a frozen `msgspec.Struct` whose first fields are its key. A field
 may be `int`, `str`, `bool`, any of them or None, or anything else that msgspec can write down: that
-is kept as JSON. The functions of a table are pure: they read the event and the row, nothing else.
+is kept as JSON. Fields that no query looks for may be kept together, in one column: a row of many
+columns costs most where it is written. The functions of a table are pure: they read the event and
+the row, nothing else.
 """
 
 import copy
@@ -33,6 +35,9 @@ RESERVED = OF_ALL | {"url", "data", "format", "help"}
 
 SCHEMA = "projections"
 """The schema of all projections' tables in PostgreSQL; SQLite has a file for each projection."""
+
+REST = "rest"
+"""The column of a row's fields that have none of their own."""
 
 _json = msgspec.json.Encoder()
 
@@ -76,7 +81,9 @@ class Table(Generic[R]):
     `key`: how many of the row's first fields are its key. `events`: the classes that can touch the
     table. `keys(recorded)`: the distinct keys of the rows that an event touches, out of the event
     alone. `evolve(key, row, recorded)`: the row after the event; None: there is none. `indexes`:
-    columns by which it is looked up otherwise than by its key.
+    columns by which it is looked up otherwise than by its key. `columns`: how many of the row's
+    first fields have a column of their own, if not all; the others are kept in `rest`, as a JSON
+    array, where no query finds them.
     """
 
     def __init__(
@@ -89,12 +96,20 @@ class Table(Generic[R]):
         keys: Callable[[Recorded], Iterable[Key]],
         evolve: Callable[[Any, R | None, Recorded], R | None],
         indexes: Iterable[tuple[str, ...]] = (),
+        columns: int | None = None,
     ) -> None:
         self.name, self.row, self.key = name, row, key
         self.events = frozenset(events)
         self.keys, self.evolve = keys, evolve
         self.indexes = tuple(indexes)
-        self.columns = tuple(_column(f.name, f.type) for f in fields(row))
+        own = [(f.name, f.type) for f in fields(row)]
+        self._own = len(own) if columns is None else columns
+        assert key <= self._own <= len(own), f"{name}: {columns} columns of {len(own)} fields"
+        own, self.rest = own[: self._own], tuple(own[self._own :])
+        if self.rest:
+            own.append((REST, tuple[tuple(kind for _, kind in self.rest)]))  # type: ignore[misc]
+        self._types = tuple(kind for _, kind in own)
+        self.columns = tuple(_column(*field) for field in own)
         self._kept_as_json = [i for i, c in enumerate(self.columns) if c.kind == "json"]
         self._read_as = [
             (i, bool if c.kind == "bool" else c.decoder.decode if c.decoder else None)
@@ -110,12 +125,12 @@ class Table(Generic[R]):
         columns: list[sa.Column[Any]] = [
             sa.Column(
                 c.name,
-                Json(f.type) if c.kind == "json" else types_[c.kind],
+                Json(kind) if c.kind == "json" else types_[c.kind],
                 primary_key=i < self.key,
                 autoincrement=False,
                 nullable=c.nullable,
             )
-            for i, (c, f) in enumerate(zip(self.columns, fields(self.row), strict=True))
+            for i, (c, kind) in enumerate(zip(self.columns, self._types, strict=True))
         ]
         indexes = [sa.Index(f"{name}_{'_'.join(index)}", *index) for index in self.indexes]
         plain = self.key == 1 and self.columns[0].kind == "int"
@@ -142,11 +157,16 @@ class Table(Generic[R]):
 
     def rows(self, connection: sa.Connection, query: sa.Select[Any]) -> list[R]:
         """The rows that a query made by `select` finds."""
-        return [self.row(*found) for found in connection.execute(query)]
+        found = connection.execute(query)
+        if self.rest:
+            return [self.row(*own, *rest) for *own, rest in found]
+        return [self.row(*values) for values in found]
 
     def stored(self, row: R) -> list[Any]:
         """A row as the database takes it."""
         values = list(astuple(row))
+        if self.rest:
+            values[self._own :] = (values[self._own :],)
         for i in self._kept_as_json:
             value = values[i]
             if value == ():  # most are
@@ -161,7 +181,7 @@ class Table(Generic[R]):
         for i, make in self._read_as:
             if values[i] is not None and make is not None:
                 values[i] = make(values[i])
-        return self.row(*values)
+        return self.row(*values[: self._own], *(values[-1] if self.rest else ()))
 
     def check(self, row: R) -> None:
         """Raise ValueError for a row that not every database of ours can hold."""
@@ -232,8 +252,11 @@ class Projection:
 
     @property
     def shape(self) -> str:
-        """A digest of the tables' columns and indexes: other code may have other ones."""
-        told = [(t.name, t.key, [c[:3] for c in t.columns], t.indexes) for t in self.tables]
+        """A digest of the tables' fields and indexes: other code may have other ones."""
+        told = [
+            (t.name, t.key, [c[:3] for c in t.columns], t.indexes, *map(str, t.rest))
+            for t in self.tables
+        ]
         return sha256(_json.encode(told)).hexdigest()
 
 
