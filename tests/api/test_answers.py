@@ -52,8 +52,9 @@ def test_filters(world: Live, running: int) -> None:
     assert running in listed(ann, "state=running,pending&pool=busy")
     assert listed(ann, "state=failed") == []
     at = ann.ok("GET", f"/v1/jobs/{b}")["submitted_at"]
-    assert listed(ann, f"user=ann&since={at}") == [b]
-    assert listed(ann, f"user=ann&until={at}") == [a]
+    for scope in ("live", "all"):  # a was there still, b not yet
+        assert listed(ann, f"user=ann&since={at}&scope={scope}") == [a, b]
+        assert listed(ann, f"user=ann&until={at}&scope={scope}") == [a]
     assert listed(ann, "user=ann&pool=nowhere") == []
 
 

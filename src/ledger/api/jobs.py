@@ -153,7 +153,11 @@ async def list_jobs(
     cursor: Annotated[str, Query(max_length=15, pattern="^[0-9]*$")] = "",
     order: Annotated[str, Query(pattern="^(asc|desc)$")] = "asc",
 ) -> JobsOut:
-    """Jobs, a page at a time: those that live, or all there ever were; also as it was once."""
+    """Jobs, a page at a time: those that live, or all there ever were; also as it was once.
+
+    `since`, `until`: those that were in the system at some time from the one on and before the
+    other.
+    """
     who.demand("job.see")
     asked = history.Filter(
         user=user,
@@ -196,13 +200,13 @@ def _live_page(cluster: Cluster, who: Caller, asked: history.Filter) -> JobsOut:
 
 
 def _matches(job: Job, asked: history.Filter, who: Caller) -> bool:
+    """Is a live job one of those asked for? It has not ended, so it fits every `since`."""
     return (
         (not asked.user or job.user == asked.user)
         and (not asked.account or job.spec.account == asked.account)
         and (not asked.pool or job.spec.pool == asked.pool)
         and (not asked.states or job.state in asked.states)
         and (not asked.node or (job.attempt is not None and asked.node in job.attempt.nodes))
-        and (not asked.since or job.submitted_at >= asked.since)
         and (not asked.until or job.submitted_at < asked.until)
         and (
             not asked.name

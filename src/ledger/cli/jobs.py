@@ -32,10 +32,10 @@ def jobs(
     state: Annotated[str, Parameter(name=["--state", "-t"], help="In which state.")] = "",
     name: Annotated[str, Parameter(name=["--name", "-n"], help="Of which name.")] = "",
     since: Annotated[
-        str, Parameter(help="Submitted after: -2h, 10:00, 2026-11-20.", allow_leading_hyphen=True)
+        str, Parameter(help="There at that time or later: -2h, 10:00.", allow_leading_hyphen=True)
     ] = "",
     until: Annotated[
-        str, Parameter(help="Submitted before: -2h, 10:00, 2026-11-20.", allow_leading_hyphen=True)
+        str, Parameter(help="There before that time: 2026-11-20.", allow_leading_hyphen=True)
     ] = "",
     limit: Annotated[int, Parameter(help="At most so many; 0: all.")] = 1000,
     form: OutputFormat = "table",
