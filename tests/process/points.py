@@ -37,7 +37,7 @@ def places(database: str, site: Site, *, full: bool) -> list[Where]:
     made = sqlite(site, full=full) if database == "sqlite" else postgres(full=full)
     made += [Where("reigning", Point("epoll_pwait", k, loop=True)) for k in take(1, 12, 3, full)]
     made += checkpoint(site, full=full)
-    made += [Where("among agents", Point("write", k, loop=True)) for k in take(1, 6, 1, full)]
+    made += [Where("among agents", Point("write", k, loop=True)) for k in take(1, 4, 1, full)]
     replies = (Point("write", k, loop=True) for k in count(FIRST_REPLY))
     made += [Where("beside a backup", next(replies)) for _ in range(10 if full else 1)]
     made += [Where("reigning", next(replies)) for _ in range((ALL if full else FEW) - len(made))]

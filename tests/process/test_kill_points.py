@@ -117,10 +117,10 @@ class Victim:
         return tracer.killed()
 
     def _among_agents(self, where: Where, stack: ExitStack) -> Hit:
-        """While only agents ask for something."""
+        """While only agents ask for something: idle ones are answered late."""
         master, tracer = self._traced(where)
         stack.callback(tracer.close)
-        assert master.ends(20, str(where)) == KILLED
+        assert master.ends(120, str(where)) == KILLED
         return tracer.killed()
 
     def _backed_up(self, backup: Process) -> None:
