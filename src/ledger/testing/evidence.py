@@ -3,13 +3,14 @@
 It gives two fixtures, `full` and `evidence`. Every run prints its figures at its end, so that the
 sizes it ran can be seen. With `JOBLEDGER_FULL=1`, as `make full` sets it, the figures are also
 written to docs/explanation/evidence.md, with date and commit, over older ones of the same names.
-Where tests run in several processes (pytest-xdist), each hands over what it has found at its end.
+Tests may run in several processes (pytest-xdist): figures come with the reports of their tests.
 """
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 FULL = os.environ.get("JOBLEDGER_FULL") == "1"
 FIGURES = pytest.StashKey[dict[str, str]]()
-
+FIGURES_OF = "figures"
 COMMIT = pytest.StashKey[str]()
 Evidence = Callable[[str, str], None]
 
@@ -48,29 +49,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long]
 
 
-def hand_over(config: pytest.Config, name: str, found: object) -> None:
-    """From a process that runs some of the tests: what the one that began it is to know."""
-    if (output := getattr(config, "workeroutput", None)) is not None:
-        output[name] = found
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the report of a test carry its figures, to whichever process began the run."""
+    report = yield
+    figures = item.config.stash.get(FIGURES, {})
+    report.user_properties.append((FIGURES_OF, dict(figures)))
+    figures.clear()
+    return report
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand the figures over."""
-    hand_over(session.config, "figures", session.config.stash.get(FIGURES, {}))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take the figures of a process that has ended; one that was killed has left none."""
-    figures = getattr(node, "workeroutput", {}).get("figures", {})
-    node.config.stash.setdefault(FIGURES, {}).update(figures)
+def carried(terminalreporter: pytest.TerminalReporter, what: str) -> Iterator[tuple[str, Any]]:
+    """What the reports of a run carry under this name, each with the test's node id."""
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == what:
+                yield report.nodeid, value
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the figures, and at full size keep them."""
-    figures = config.stash.get(FIGURES, {})
+    figures: dict[str, str] = {}
+    for _, found in carried(terminalreporter, FIGURES_OF):
+        figures |= found
+    interrupted: dict[str, str] = config.stash.get(FIGURES, {})
+    figures |= interrupted
     if not figures:
         return
     terminalreporter.section("figures at full size" if FULL else "figures at CI's size")

@@ -10,20 +10,20 @@ import ast
 import json
 import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from ledger.testing.evidence import COMMIT, FULL, hand_over
+from ledger.testing.evidence import COMMIT, FULL, carried
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = "docs/reference/faults.md"
 OUTCOMES = "tests/faults.json"
 MARK = "pytest.mark.fault"
-MARKED = pytest.StashKey[dict[str, set[str]]]()
+MARKED = "faults"
 
 Outcomes = dict[str, dict[str, Any]]
 """By test: how often it passed, failed or was skipped, and the date and commit of that."""
@@ -138,14 +138,6 @@ def said(tests: list[str], outcomes: Outcomes) -> str:
     return f"survived, {', '.join(good[0])}{late}"
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Note which tests try what."""
-    found = config.stash.setdefault(MARKED, {})
-    for item in items:
-        if ids := ids_of(item):
-            found.setdefault(test_of(item.nodeid), set()).update(ids)
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail a test that says it tries what nobody registered."""
     ids = ids_of(item)
@@ -158,17 +150,15 @@ def ids_of(item: pytest.Item) -> set[str]:
     return {str(name) for mark in item.iter_markers("fault") for name in mark.args}
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand over which tests try what: see `ledger.testing.evidence`."""
-    hand_over(session.config, "marked", session.config.stash.get(MARKED, {}))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Take it from a process that has ended: each has looked at all tests."""
-    node.config.stash.setdefault(MARKED, {}).update(
-        getattr(node, "workeroutput", {}).get("marked", {})
-    )
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the report of a test carry what it tries."""
+    report = yield
+    if ids := ids_of(item):
+        report.user_properties.append((MARKED, sorted(ids)))
+    return report
 
 
 def test_of(nodeid: str) -> str:
@@ -180,7 +170,9 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the table if it was asked for, and at full size keep what came out."""
-    marked = config.stash.get(MARKED, {})
+    marked: dict[str, set[str]] = {}
+    for nodeid, ids in carried(terminalreporter, MARKED):
+        marked.setdefault(test_of(nodeid), set()).update(ids)
     counted = count(terminalreporter.stats, list(marked))
     if "fault" in config.option.markexpr:
         terminalreporter.section("faults tried")
