@@ -35,8 +35,8 @@ def block_keys(r: Recorded) -> Iterable[tuple[int]]:
     if isinstance(e, JobEvent):
         return ((e.job // BLOCK,),)
     assert isinstance(e, JobsSubmitted)
-    last = (e.first_job + e.count - 1) // BLOCK
-    return [(block,) for block in range(e.first_job // BLOCK, last + 1)]
+    first, last = e.first_job // BLOCK, (e.first_job + e.count - 1) // BLOCK
+    return ((first,),) if first == last else [(block,) for block in range(first, last + 1)]
 
 
 def evolve_block(key: tuple[int], row: BlockRow | None, r: Recorded) -> BlockRow | None:

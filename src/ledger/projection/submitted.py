@@ -13,6 +13,8 @@ def job_keys(r: Recorded) -> Iterable[tuple[int]]:
     if isinstance(e, JobEvent):
         return ((e.job,),)
     assert isinstance(e, JobsSubmitted)
+    if e.count == 1:  # as most
+        return ((e.first_job,),)
     return [(job,) for job in range(e.first_job, e.first_job + e.count)]
 
 
