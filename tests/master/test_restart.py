@@ -5,8 +5,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -333,3 +334,25 @@ def test_who_waits_is_answered_when_the_master_goes(fresh: Live) -> None:
     assert (sync.status_code, sync.json()["seen"]["epoch"]) == (200, 1)
     assert (wait.status_code, wait.json()["state"]) == (200, "pending")
     assert "master.stopped" in events.text.splitlines()[-1]
+
+
+def test_who_follows_is_told_of_the_end_even_while_he_reads(
+    fresh: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last event is for all who follow, also where it comes while a page is on its way."""
+    master, reader = fresh.running.master, fresh.running.reader
+    read, reading = reader.call, threading.Event()
+
+    async def until_the_end(task: Callable[[Log], Any]) -> Any:
+        page, ended = await read(task), asyncio.Event()
+        master.listen(lambda events: None if events else ended.set())
+        reading.set()
+        if master.accepting:
+            await ended.wait()
+        return page
+
+    monkeypatch.setattr(reader, "call", until_the_end)
+    asked = fresh.beside(fresh.operator, "GET", "/v1/events?follow=true")
+    assert reading.wait(10)
+    fresh.end()
+    assert "master.stopped" in asked.result(10).text.splitlines()[-1]

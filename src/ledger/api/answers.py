@@ -259,11 +259,13 @@ async def _stream(who: Caller, after: int, *, follow: bool, sse: bool) -> AsyncI
     try:
         while True:
             changed.clear()
+            # Asked before the head is: nothing is appended behind the head of one that has ended.
+            ends = not follow or master.failed or not master.accepting
             head = master.head.position
             while after < head:
                 page, after = await who.running.reader.call(partial(_page, after=after, sse=sse))
                 yield page
-            if not follow or master.failed or not master.accepting:
+            if ends:
                 return
             try:
                 await asyncio.wait_for(changed.wait(), KEEP_ALIVE_S)
