@@ -21,7 +21,8 @@ HEAD_S = 10.0
 """From the connection, or a head's first byte, to its last."""
 
 DRAIN_S = 10.0
-"""For which the rest of a refused body is read, so that the client sees the answer."""
+"""For which the rest of what is refused is read: where a connection is closed on bytes that nobody
+has read, the client's machine is told of a failure, and may drop the answer that it has got."""
 
 STALLED_S = 15.0
 """For which an answer waits for a client that takes nothing of it."""
@@ -33,6 +34,7 @@ class Connection(PeerProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head, self._head_bytes, self._whole = True, 0, True
+        self._refused = False
         self._waits: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: Any) -> None:
@@ -48,8 +50,10 @@ class Connection(PeerProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass data on, and count what comes of a head."""
+        if self._refused:
+            return
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self._in_head and not self._refused and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(HeadTooLarge(f"The head has more than {HEAD_BYTES} bytes."))
@@ -115,7 +119,7 @@ class Connection(PeerProtocol):
             self.transport.close()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer past the application, and close: there is no request it could be passed."""
+        """Answer past the application, and end: there is no request it could be passed."""
         if not self._idle():
             self.transport.abort()
             return
@@ -126,4 +130,7 @@ class Connection(PeerProtocol):
             f"Content-Length: {len(body)}\r\nX-Request-Id: {request}\r\nConnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._refused = True
+        self._done("head")
+        self._await("refused", DRAIN_S)
