@@ -1,6 +1,6 @@
 """`cancel`, `hold`, `release`, `requeue`, `change`: acting on jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -65,18 +65,17 @@ def change(
     return _each(jobs, lambda client, job: client.change(job, wanted), quiet, at)
 
 
-def _each(
-    jobs: tuple[str, ...],
+def each(
+    names: Iterable[str],
     act: Callable[["Client", str], "DoneOut"],
+    said: Callable[[str, "DoneOut"], str],
     quiet: bool,
     at: Service,
 ) -> int:
-    """Do it to each job, also if one refuses; the status is that of the first refusal."""
+    """Do it to each of these, also if one refuses, and say what was `said` of the others; the
+    status is that of the first refusal."""
     from ledger.client.errors import Refused
 
-    if not jobs:
-        raise BadWord("Name at least one job.")
-    names = [job_word(job) for job in jobs]
     status = exits.OK
     with at.client() as client:
         for name in names:
@@ -87,6 +86,18 @@ def _each(
                 status = status or exits.status_of(refusal)
                 continue
             if not quiet:
-                state = f" is {done.state}" if done.state else " is changed"
-                say(f"Job {name}{state}." if done.changed else f"Job {name}{state} already.")
+                say(said(name, done))
     return status
+
+
+def _each(
+    jobs: tuple[str, ...], act: Callable[["Client", str], "DoneOut"], quiet: bool, at: Service
+) -> int:
+    if not jobs:
+        raise BadWord("Name at least one job.")
+    return each([job_word(job) for job in jobs], act, _said, quiet, at)
+
+
+def _said(job: str, done: "DoneOut") -> str:
+    state = f"is {done.state}" if done.state else "is changed"
+    return f"Job {job} {state}{'' if done.changed else ' already'}."

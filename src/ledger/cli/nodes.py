@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from ledger.cli import exits, shown
+from ledger.cli.acts import each
 from ledger.cli.common import NOWHERE, Nodes, OutputFormat, Quiet, Service
-from ledger.cli.exits import say
-from ledger.cli.failures import tell
 from ledger.cli.shown import Column, when
 from ledger.cli.words import BadWord, node_names
 from ledger.models import ConfigureIn, NodeOut
@@ -153,27 +152,12 @@ def _name(text: str) -> str:
 
 
 def _each(
-    names: tuple[str, ...],
-    act: Callable[["Client", str], "DoneOut"],
-    quiet: bool,
-    at: Service,
+    names: tuple[str, ...], act: Callable[["Client", str], "DoneOut"], quiet: bool, at: Service
 ) -> int:
-    """Do it to each node, also if one refuses; the status is that of the first refusal."""
-    from ledger.client.errors import Refused
-
     if not names:
         raise BadWord("Name at least one node.")
-    status = exits.OK
-    with at.client() as client:
-        for name in node_names(",".join(names)):
-            try:
-                done = act(client, name)
-            except Refused as refusal:
-                tell(refusal.sentence, refusal.hint, refusal.request)
-                status = status or exits.status_of(refusal)
-                continue
-            if not quiet:
-                state = done.state or "set"
-                already = "" if done.changed else " already"
-                say(f"Node {name} is {state}{already}.")
-    return status
+    return each(node_names(",".join(names)), act, _said, quiet, at)
+
+
+def _said(node: str, done: "DoneOut") -> str:
+    return f"Node {node} is {done.state or 'set'}{'' if done.changed else ' already'}."
