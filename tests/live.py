@@ -23,6 +23,7 @@ import structlog
 from ledger.api.server import serve
 from ledger.commands import Command, Subject
 from ledger.domain.state import Cluster, Outcome
+from ledger.events import DemandRefused
 from ledger.follow import Stop, follow
 from ledger.master.main import MasterSettings, Reign
 from ledger.master.outbox import NO_POST, Post
@@ -67,6 +68,10 @@ class Clock:
     def advance(self, seconds: float) -> None:
         """Let time pass for the log alone."""
         self.ahead += round(seconds * 1_000_000)
+
+    def advance_to_minute(self) -> None:
+        """Let time pass until a minute begins."""
+        self.ahead += 60_000_000 - self.now() % 60_000_000
 
 
 class _ClockedReign(Reign):
@@ -290,8 +295,15 @@ class Live:
             log.close()
 
     def since(self, position: int) -> list[str]:
-        """The names of the events behind a commit's end."""
-        return [type(r.event).__name__ for r in self.events(position)]
+        """The names of the events behind a commit's end, but of those that the turn of a minute
+        makes of what was refused before."""
+        found = [r.event for r in self.events(position)]
+        return [type(event).__name__ for event in found if not isinstance(event, DemandRefused)]
+
+    def refused(self, position: int) -> list[DemandRefused]:
+        """What the turns of minutes behind a commit's end have made of what was refused."""
+        found = [r.event for r in self.events(position)]
+        return [event for event in found if isinstance(event, DemandRefused)]
 
     # ── clients ──────────────────────────────────────────────────────────────────────────────────
 

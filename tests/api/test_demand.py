@@ -81,7 +81,7 @@ def test_demand_over_time(world: Live) -> None:
 
 def test_demand_by_hour_and_whose(world: Live) -> None:
     world.clock.advance(3 * HOUR_S)
-    until(lambda: "DemandRefused" in world.since(0), "the minute of the refused one is over")
+    until(lambda: world.refused(0), "the minute of the refused one is over")
     operator = world.operator
     hours = operator.ok("GET", "/v1/demand?by=hour,pool")["rows"]
     still = [row for row in hours if row["pool"] == "still"]
@@ -122,6 +122,6 @@ def test_refused_demand_is_demand(fresh: Live) -> None:
     body = {"argv": ["x"], "pool": "main", "nodes": 5, "time_limit_s": HOUR_S}
     assert ann("POST", "/v1/jobs", body).status_code == 422
     fresh.clock.advance(60)
-    until(lambda: "DemandRefused" in fresh.since(head), "the minute's refused demand is recorded")
+    until(lambda: fresh.refused(head), "the minute's refused demand is recorded")
     (row,) = ann.ok("GET", "/v1/demand?user=ann")["rows"]
     assert (row["refused_jobs"], row["refused_node_seconds"]) == (1, 5 * HOUR_S)
