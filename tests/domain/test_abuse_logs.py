@@ -3,7 +3,7 @@
 from random import Random
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import SetPolicy
@@ -67,7 +67,7 @@ def take(story: Story, step: Step) -> None:
         story.restart()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(st.lists(steps, max_size=70))
 def test_any_log(told: list[Step]) -> None:
     """As it happens, by a takeover at any moment, on replay, and from a checkpoint."""

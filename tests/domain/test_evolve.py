@@ -89,7 +89,7 @@ def recorded(events: list[Event]) -> list[Recorded]:
 
 
 @given(st.lists(st.one_of([structs(cls) for cls in EVENTS.values()]), max_size=30))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_events_in_any_order_can_be_folded_looked_at_and_saved(events: list[Event]) -> None:
     c = fold(recorded([*BEGINNING, *events]))
     for now in (0, 10**15):

@@ -4,7 +4,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import (
@@ -356,7 +356,7 @@ def test_how_somebody_is_told_is_his_own_to_say_and_a_desks_an_operators() -> No
     assert story.cluster.recipients == {}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.randoms(use_true_random=False), st.integers(20, 150))
 def test_in_any_story_nobody_is_told_twice(rng: Random, steps: int) -> None:
     told_once(Wanderer(Story(), rng, nodes=5).walk(steps).events)

@@ -3,7 +3,7 @@
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import Configure, ReportEnded, Retire, Subject
@@ -190,7 +190,7 @@ def test_what_was_cancelled_was_not_lost() -> None:
 # ── any story ──
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(20, 150))
 def test_any_story_has_the_outages_that_the_rule_says(rng: Random, steps: int) -> None:
     story = Wanderer(Story(), rng, nodes=5).walk(steps)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import SYSTEM, Configure, RecordRefused, Retire
@@ -131,9 +131,7 @@ def _without(row: demand.Demand) -> demand.Demand:
     return demand.Demand(**{f: getattr(row, f) for f in row.__struct_fields__} | {"pool": ""})
 
 
-@settings(
-    max_examples=200 if FULL else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=200 if FULL else 8)
 @given(
     pasts(), st.lists(st.integers(0, 20), min_size=2, max_size=6, unique=True), st.integers(1, 9)
 )
@@ -150,9 +148,7 @@ def test_any_past(jobs: list[Past], slots: list[int], size: int) -> None:
         log.close()
 
 
-@settings(
-    max_examples=200 if FULL else 8, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@settings(max_examples=200 if FULL else 8)
 @given(st.randoms(use_true_random=False), st.integers(1, 12), st.integers(1, 9))
 def test_any_story(rng: Random, steps: int, size: int) -> None:
     source = Told(lively(rng, steps))

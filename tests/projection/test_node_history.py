@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.commands import Drain
@@ -97,7 +97,7 @@ def _runs(follower: Any, node: str) -> list[Any]:
         cursor = following
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 @given(st.randoms(use_true_random=False), st.integers(1, 120))
 def test_any_story(rng: Random, steps: int) -> None:
     story = Wanderer(Scripted(), rng, nodes=3).walk(steps)

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.events import Recorded
@@ -62,7 +62,7 @@ def windows(log: Sequence[Recorded], rng: Random, count: int) -> list[tuple[int,
     return found
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15)
 @given(st.randoms(use_true_random=False), st.integers(0, 120))
 def test_any_story(rng: Random, steps: int) -> None:
     story = Wanderer(Story(), rng, nodes=3).walk(steps)

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.testing.stories import Story, Wanderer
@@ -53,7 +53,7 @@ def windows(story: Story, rng: Random) -> list[dict[str, Any]]:
     return asked
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.randoms(use_true_random=False), st.integers(0, 120))
 def test_any_story(rng: Random, steps: int) -> None:
     story = Wanderer(Story(), rng, nodes=3).walk(steps)

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.importing.past import Past, write
@@ -18,7 +18,7 @@ from projection.keeping import Told, ask, close, in_batches, kept, wandered
 from projection.pasts import pasts
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(
     pasts(), st.lists(st.integers(0, 14), min_size=2, max_size=6, unique=True), st.integers(1, 9)
 )

@@ -122,7 +122,6 @@ STEP = st.builds(
 
 @settings(
     max_examples=300 if FULL else 15,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )

@@ -27,9 +27,7 @@ COMMITS = st.lists(st.lists(FACTS, max_size=4), min_size=1, max_size=3)
 
 
 @given(commits=COMMITS, more=st.data())
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_goes_in_comes_out(log: Log, commits: list[list[Fact]], more: Any) -> None:
     before = log.head()
     at = before.at + more.draw(st.integers(0, 5))
