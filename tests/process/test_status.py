@@ -51,7 +51,7 @@ def test_a_killed_master_is_missed_by_follow_which_says_since_when(any_site: Sit
     since = moment(away.told["master_silent_since"])
     assert 0 <= (before - since).total_seconds() < 30
     assert (away.told["nodes"], away.told["pending"], away.told["running"]) == (2, 0, 1)
-    assert {p["state"] for p in away.told["projections"]} == {"up to date"}
+    until(lambda: up_to_date(any_site), saying="what it wrote last is taken in")
 
     any_site.age_leadership()
     any_site.start()
@@ -65,6 +65,11 @@ def test_a_killed_master_is_missed_by_follow_which_says_since_when(any_site: Sit
     assert nobody.status == NOBODY
     assert "Neither the master nor `follow`" in nobody.words
     assert "jobledger up" in nobody.words
+
+
+def up_to_date(site: Site) -> bool:
+    """Have all projections taken in the whole log?"""
+    return {p["state"] for p in status(site).told["projections"]} == {"up to date"}
 
 
 def heard(site: Site) -> bool:
