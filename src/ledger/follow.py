@@ -129,15 +129,12 @@ class Verdict(NamedTuple):
 def verify(name: str, data: Path, database_url: str | None) -> Verdict:
     """Compare a projection, as it is now, with the log folded anew in memory.
 
-    Raises `Unavailable` and `LogUnavailable`.
+    Raises `Unavailable`, also where it is of another log, and `LogUnavailable`.
     """
     projections = discover().projections
-    reader = Reader(projections, data, database_url)
-    try:
-        checkpoint, live = reader.dump(name)
-    finally:
-        reader.close()
     with closing(open_log(data, database_url, write=False)) as log:
+        with closing(Reader(projections, data, database_url, log.incarnation)) as reader:
+            checkpoint, live = reader.dump(name)
         anew = folded(projections[name], log, checkpoint)
     differs = difference(projections[name], live, anew) if live != anew else ""
     return Verdict(checkpoint.position, sha256(live).hexdigest(), sha256(anew).hexdigest(), differs)

@@ -78,6 +78,29 @@ def test_what_is_not_there_says_so(place: Place) -> None:
     reader.close()
 
 
+def test_rows_of_another_log_answer_nothing(place: Place) -> None:
+    source = Told(wandered(1, 20))
+    follower = kept(jobs.PROJECTION, place, source)
+    follower.catch_up()
+    reader = Reader({"jobs": jobs.PROJECTION}, place.data, place.url, source.incarnation)
+    assert reader.ask("jobs", jobs.show_job, 1).value is not None
+    source.name = reader.incarnation = "restored"
+    for asked in (
+        lambda: reader.ask("jobs", jobs.show_job, 1),
+        lambda: reader.wait("jobs", 1, 0.05),
+        lambda: reader.dump("jobs"),
+    ):
+        with pytest.raises(Unavailable, match=r"jobs is still of another log.*`jobledger follow`"):
+            asked()
+    (told,) = reader.status()
+    assert (told.state(0), told.position) == ("unavailable", 0)
+    follower.catch_up()
+    assert reader.dump("jobs")[1] == dump(follower)
+    assert reader.status()[0].state(0) == "up to date"
+    reader.close()
+    close(follower)
+
+
 def test_status_tells_of_the_one_that_stopped(place: Place) -> None:
     story = wandered(1, 5)
     story.submit("ann", name="poison")

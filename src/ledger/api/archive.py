@@ -99,7 +99,7 @@ def _service(
     log = open_log(data, None, write=False)
     head = log.head()
     reader = LogReader(partial(open_log, data, None, write=False))
-    history = Reader(projections, data, None)
+    history = Reader(projections, data, None, log.incarnation)
     if now is None:
         last: int = history.ask("jobs", history.query("jobs", "last")).value
         cluster = Cluster(position=head.position, at=head.at, epoch=head.epoch, next_job=last + 1)

@@ -128,6 +128,7 @@ class Board:
             self.head, incarnation = await self._log.call(lambda log: (log.head(), log.incarnation))
         except (LogFailure, OSError) as error:
             trouble = f"the log can't be read: {error}"
+        self._projections.incarnation = incarnation
         told = await asyncio.to_thread(self._projections.status)
         fresh = None
         if incarnation:

@@ -204,7 +204,8 @@ class Reign:
                 f"the log ends {recovered.lost} positions before a checkpoint that was made of it: "
                 "what was acknowledged there is lost; see docs/runbooks/log-behind.md"
             )
-        history = Reader(found.projections, self._settings.data, self._settings.database_url)
+        s = self._settings
+        history = Reader(found.projections, s.data, s.database_url, self._log.incarnation)
         apart = Apart(self._settings.data, self._settings.database_url)
         post = self._settings.post
         running = core.running(history, apart, outputs, self._checkpoints, post)

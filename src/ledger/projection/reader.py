@@ -60,11 +60,20 @@ class Status(NamedTuple):
 
 
 class Reader:
-    """All projections of a ledger, for reading. Any number of threads may use it."""
+    """All projections of a ledger, for reading. Any number of threads may use it.
+
+    `incarnation` is that of the log which they must be of, once it is known: one that still has
+    rows of another, as after a restore until `follow` has made it again, is `Unavailable`.
+    """
 
     def __init__(
-        self, projections: Mapping[str, Projection], data: Path | None, url: str | None
+        self,
+        projections: Mapping[str, Projection],
+        data: Path | None,
+        url: str | None,
+        incarnation: str = "",
     ) -> None:
+        self.incarnation = incarnation
         self._projections = projections
         self._data, self._url = data, url
         self._engines: dict[str, tuple[int, sa.Engine]] = {}
@@ -123,7 +132,7 @@ class Reader:
         projection = self._projection(name)
         with self._connected(projection) as connection:
             _hold(connection, projection)
-            found = checkpoints.read(connection, projection.id) or Checkpoint()
+            found = self._confirmed(projection, checkpoints.read(connection, projection.id))
             value = query(connection, *args, **kwargs)
         return Answer(value, found.position, max(0, position - found.position))
 
@@ -138,7 +147,7 @@ class Reader:
         """How far a projection has come. Raises `Unavailable`."""
         projection = self._projection(name)
         with self._connected(projection) as connection:
-            return checkpoints.read(connection, projection.id) or Checkpoint()
+            return self._confirmed(projection, checkpoints.read(connection, projection.id))
 
     def status(self) -> list[Status]:
         """How far each projection has come; one that can't be reached says so in `error`."""
@@ -156,7 +165,8 @@ class Reader:
         projection = self._projection(name)
         with self._connected(projection) as connection:
             _hold(connection, projection)
-            return dump_of(connection, projection)
+            found, rows = dump_of(connection, projection)
+            return self._confirmed(projection, found), rows
 
     def close(self) -> None:
         """Let go of the database."""
@@ -170,6 +180,16 @@ class Reader:
         if found is None:
             raise Unavailable(f"there is no projection {name}")
         return found
+
+    def _confirmed(self, projection: Projection, found: Checkpoint | None) -> Checkpoint:
+        """What was found, unless it is of another log. Raises `Unavailable`."""
+        mine = self.incarnation
+        if found is not None and found.position and mine and found.incarnation != mine:
+            raise Unavailable(
+                f"{projection.name} is still of another log, as after a restore: "
+                "`jobledger follow` makes it again"
+            )
+        return found or Checkpoint()
 
     def _connected(self, projection: Projection) -> "_Reading":
         return _Reading(self._engine(projection), projection)
