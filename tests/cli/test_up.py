@@ -170,7 +170,7 @@ def test_a_whole_service_runs_jobs_and_leaves_nothing(tmp_path: Path) -> None:
         assert "Job 1 failed (exit code 7)" in ran.stderr
         script = "#!/bin/sh\n#SBATCH -a 3-4 --mem=1G\necho task $JOBLEDGER_ARRAY_TASK_ID $1\n"
         made = command("submit", "-", "x", text=script)
-        assert made.stdout == "Submitted job 2 (array of 2: 2\N{EN DASH}3)\n"
+        assert made.stdout == "Submitted job 2 (array of 2: 2_[3-4])\n"
         assert command("wait", "2_3", "2_4").returncode == 0
         assert command("output", "2_4").stdout == "task 4 x\n"
         held = command("submit", "-q", "-H", "--", "true").stdout.strip()
@@ -182,6 +182,9 @@ def test_a_whole_service_runs_jobs_and_leaves_nothing(tmp_path: Path) -> None:
         assert "The log is whole" in command("log", "verify", "--data", str(data)).stdout
         second = command("master", "--data", str(data))
         assert (second.returncode, "held by" in second.stderr) == (75, True)
+        again = command("up", "--data", str(data), "--agents", "3")
+        assert (again.returncode, again.stdout) == (75, "")
+        assert f"the `jobledger up` with pid {up.pid}." in again.stderr
         pids = [int(path.read_text()) for path in (data / "run").iterdir()]
         assert len(pids) == 3
     finally:

@@ -6,11 +6,9 @@ the output that is not delivered yet; one agent at a time may use it.
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import signal
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +31,7 @@ from ledger.agent.transport import (
     read_token,
     save_token,
 )
+from ledger.alone import Held, alone
 from ledger.wire import EnrolRequest, Facts
 
 log = structlog.get_logger("agent")
@@ -95,8 +94,12 @@ class SimulatedSettings:
 def run_agent(settings: AgentSettings) -> None:
     """Be the agent of this node. `AgentBusy`, `SpoolCorrupt`, `SpoolFailed`, `Rejected` end it."""
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(settings.state_dir):
-        _run_until_told(_agent(settings))
+    try:
+        with alone(settings.state_dir / "agent.lock"):
+            _run_until_told(_agent(settings))
+    except Held as held:
+        where = settings.state_dir
+        raise AgentBusy(f"{where} is in use by the agent with pid {held.pid}") from None
 
 
 def run_simulated(settings: SimulatedSettings) -> None:
@@ -187,23 +190,6 @@ async def enrol(transport: HttpTransport, identity: Identity, place: Place) -> s
             raise
         log.info("enrolled", node=identity.name, pool=place.pool)
         return reply.token
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the state directory's lock."""
-    fd = os.open(folder / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 20, 0).decode().strip()
-            raise AgentBusy(f"{folder} is in use by the agent with pid {holder}") from None
-        os.truncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _run_until_told(work: Coroutine[object, object, NoReturn]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ledger.client.blocking import Client
     from ledger.master.outbox import Post
     from ledger.settings import Settings
+    from ledger.up import Supervisor
 
 JOIN_S = 20.0
 """How long the greeting waits for the agents."""
@@ -69,7 +70,8 @@ def up(
 
     It starts again what dies, and ends everything when it is told to end (Ctrl-C).
     """
-    from ledger.settings import keep_private
+    from ledger.alone import Held, alone
+    from ledger.settings import SOCKET, keep_private
     from ledger.sink import begin
     from ledger.up import Supervisor, parts
 
@@ -101,6 +103,19 @@ def up(
         say=say,
         environment=kept,
     )
+    try:
+        with alone(place / "up.lock"):
+            return _keep(supervisor, place, agents, account)
+    except Held as held:
+        raise Stop(
+            exits.TEMPORARY,
+            f"This service is kept running already, by the `jobledger up` with pid {held.pid}.",
+            f"To use it: export JOBLEDGER_URL=unix:{place / SOCKET}",
+        ) from None
+
+
+def _keep(supervisor: "Supervisor", place: Path, agents: int, account: str) -> int:
+    """Say what is started, and keep it running until `up` is told to end."""
     nodes = f"{agents} agents (n1 to n{agents})" if agents > 1 else f"{agents} agent"
     say(f"Starting a master and {nodes} in {place}; their logs are in {place / 'logs'}.")
     if os.geteuid() == 0 and not account and agents:
