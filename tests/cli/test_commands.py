@@ -135,10 +135,26 @@ def test_a_command_keeps_its_own_options(service: Service, call: Call) -> None:
     assert service.body["argv"] == ["prog", "--url", "x", "-q", "--", "-"]
 
 
+def test_help_is_whole_where_one_command_is_asked_for(call: Call) -> None:
+    assert "Wait until jobs have ended, and end as they did." in call("--help").out
+    told = " ".join(call("wait", "--help").out.split())
+    assert "124 for its time limit, 137 for too much memory, 143 if it was cancelled" in told
+
+
+def test_what_is_missing_is_named(call: Call) -> None:
+    done = call("outage", "plan", "--until", "+2h", "-m", "fans")
+    assert done.status == 64
+    assert done.err == (
+        "jobledger: `jobledger outage plan` needs --from: When it begins: 18:00, +2h.\n"
+        "  `jobledger outage plan --help` says what it takes.\n"
+    )
+    assert "`jobledger --help` lists the commands" in call("outrage").err
+
+
 def test_an_array_says_its_numbers(service: Service, call: Call) -> None:
     service.say("POST", "/v1/jobs", MADE | {"count": 10}, 201)
     done = call("submit", "-a", "0-9", "--", "true")
-    assert done.out == "Submitted job 17 (array of 10: 17\N{EN DASH}26)\n"
+    assert done.out == "Submitted job 17 (array of 10: 17_[0-9])\n"
 
 
 def test_many_are_submitted(service: Service, call: Call, tmp_path: Path) -> None:
@@ -212,6 +228,19 @@ def test_jobs_are_shown(service: Service, call: Call) -> None:
         "17    日本\\x1b[2J  anna  default  running  0:00  1:30:00      1  n[1-3]",
         "17_1               anna  default  pending  0:00  1:30:00      1  (Priority)",
     ]
+
+
+def test_tasks_that_wait_alike_are_a_row(service: Service, call: Call) -> None:
+    tasks = [
+        job(17 + n, array=f"17_{n}", state="running" if n < 2 else "pending", reason=reason)
+        for n, reason in enumerate(["", "", "Resources", *["Priority"] * 3, "JobHeldUser"])
+    ]
+    other = [job(40, array="40_0", state="pending", reason="Priority"), job(50), job(51)]
+    service.say("GET", "/v1/jobs", {"jobs": [*tasks, *other], "next": None, "position": 9})
+    rows = [text.split()[0] for text in call("jobs").out.splitlines()[1:]]
+    assert rows == ["17_0", "17_1", "17_2", "17_[3-5]", "17_6", "40_0", "50", "51"]
+    for form in ("wide", "csv", "name"):
+        assert len(call("jobs", "-o", form).out.splitlines()) == 10 + (form != "name")
 
 
 def test_jobs_are_data(service: Service, call: Call) -> None:
@@ -303,25 +332,6 @@ def test_wait_ends_as_the_job_did(
 def test_wait_gives_up(service: Service, call: Call) -> None:
     service.say("GET", "/v1/jobs/17/wait", job(17))
     assert call("wait", "17", "--timeout", "0").status == 75
-
-
-def test_each_job_is_acted_on(service: Service, call: Call) -> None:
-    service.refuse("POST", "/v1/jobs/17/cancel", 409, "job_ended")
-    answer = {"job": 18, "state": "cancelled", "position": 9}
-    service.say("POST", "/v1/jobs/18/cancel", answer)
-    done = call("cancel", "17", "18", "-m", "enough")
-    assert (done.status, done.out) == (1, "")
-    assert "Job 18 is cancelled." in done.err
-    assert service.body == {"note": "enough"}
-
-
-def test_nodes_are_named_by_ranges(service: Service, call: Call) -> None:
-    for name in ("n1", "n2"):
-        answer = {"node": name, "state": "drained", "position": 9}
-        service.say("POST", f"/v1/nodes/{name}/drain", answer)
-    done = call("node", "drain", "n[1-2]", "--reason", "disk")
-    assert (done.status, len(service.requests)) == (0, 2)
-    assert service.body == {"reason": "disk"}
 
 
 def test_a_token_is_printed_alone(service: Service, call: Call) -> None:

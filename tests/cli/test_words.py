@@ -1,5 +1,6 @@
 """What people write for durations, moments, jobs, nodes and directives."""
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ledger.cli.words import (
     BadWord,
     duration,
     job_word,
+    job_words,
     moment,
     node_names,
     shown_duration,
@@ -129,6 +131,11 @@ def test_jobs_and_nodes_are_named() -> None:
     for bad in ("0", "x", "17_", "17-3", "-1", "1 7"):
         with pytest.raises(BadWord):
             job_word(bad)
+    many = ["17", "17_[1-3,8]", "17_2", "18_[0-9:4]"]
+    assert job_words(many) == ["17", *("17_1", "17_2", "17_3", "17_8"), *("18_0", "18_4", "18_8")]
+    for bad in ("17_[", "17_[]", "17_[1-3", "17_*", "17_[1-999999]", "17,18", "@a[1]", ""):
+        with pytest.raises(BadWord, match=re.escape(repr(bad))):
+            job_words([bad])
     assert node_names("n3,n[7-9]") == ("n3", "n7", "n8", "n9")
     for bad in ("", "n[", "n[9-7]", "n[1-999999999]"):
         with pytest.raises(BadWord):

@@ -1,7 +1,7 @@
 """`cancel`, `hold`, `release`, `requeue`, `change`: acting on jobs."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
@@ -9,31 +9,53 @@ from ledger.cli import exits
 from ledger.cli.common import NOWHERE, Jobs, Note, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.failures import tell
-from ledger.cli.words import BadWord, duration, job_word
+from ledger.cli.words import BadWord, duration, job_words
 
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
     from ledger.models import DoneOut
 
 
+class _Words(NamedTuple):
+    """What is said of a job once it is done; where it still runs; where it was so before."""
+
+    done: str
+    runs: str = ""
+    before: str = ""
+
+    def of(self, job: str, done: "DoneOut") -> str:
+        """The sentence."""
+        words = self.runs if self.runs and done.state == "running" else self.done
+        if not done.changed:
+            words = self.before or f"{words} already"
+        return f"Job {job} {words}."
+
+
+CANCELLED = _Words("is cancelled", runs="is told to stop")
+HELD = _Words("is held")
+RELEASED = _Words("is released", before="was not held")
+REQUEUED = _Words("waits again", runs="is told to stop, and waits again then")
+CHANGED = _Words("is changed", before="is so already")
+
+
 def cancel(*jobs: Jobs, note: Note = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
     """End pending jobs, and stop running ones (TERM, a grace, KILL)."""
-    return _each(jobs, lambda client, job: client.cancel(job, note), quiet, at)
+    return _each(jobs, lambda client, job: client.cancel(job, note), CANCELLED, quiet, at)
 
 
 def hold(*jobs: Jobs, note: Note = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
     """Keep pending jobs from starting until they are released."""
-    return _each(jobs, lambda client, job: client.hold(job, note), quiet, at)
+    return _each(jobs, lambda client, job: client.hold(job, note), HELD, quiet, at)
 
 
 def release(*jobs: Jobs, note: Note = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
     """Let held jobs start again."""
-    return _each(jobs, lambda client, job: client.release(job, note), quiet, at)
+    return _each(jobs, lambda client, job: client.release(job, note), RELEASED, quiet, at)
 
 
 def requeue(*jobs: Jobs, note: Note = "", quiet: Quiet = False, at: Service = NOWHERE) -> int:
     """Stop running, restartable jobs and let them wait again."""
-    return _each(jobs, lambda client, job: client.requeue(job, note), quiet, at)
+    return _each(jobs, lambda client, job: client.requeue(job, note), REQUEUED, quiet, at)
 
 
 def change(
@@ -62,7 +84,7 @@ def change(
     if not fields:
         raise BadWord("Say what to change: --restartable, --no-restartable or --time.")
     wanted = ChangeIn(**fields, note=note)  # type: ignore[arg-type]
-    return _each(jobs, lambda client, job: client.change(job, wanted), quiet, at)
+    return _each(jobs, lambda client, job: client.change(job, wanted), CHANGED, quiet, at)
 
 
 def each(
@@ -73,16 +95,18 @@ def each(
     at: Service,
 ) -> int:
     """Do it to each of these, also if one refuses, and say what was `said` of the others; the
-    status is that of the first refusal."""
+    status is that of the first refusal. A hint that many refusals have in common is said once."""
     from ledger.client.errors import Refused
 
-    status = exits.OK
+    status, hints = exits.OK, set[str]()
     with at.client() as client:
         for name in names:
             try:
                 done = act(client, name)
             except Refused as refusal:
-                tell(refusal.sentence, refusal.hint, refusal.request)
+                again = refusal.hint in hints
+                tell(refusal.sentence, *(() if again else (refusal.hint, refusal.request)))
+                hints.add(refusal.hint)
                 status = status or exits.status_of(refusal)
                 continue
             if not quiet:
@@ -91,13 +115,12 @@ def each(
 
 
 def _each(
-    jobs: tuple[str, ...], act: Callable[["Client", str], "DoneOut"], quiet: bool, at: Service
+    jobs: tuple[str, ...],
+    act: Callable[["Client", str], "DoneOut"],
+    words: _Words,
+    quiet: bool,
+    at: Service,
 ) -> int:
     if not jobs:
         raise BadWord("Name at least one job.")
-    return each([job_word(job) for job in jobs], act, _said, quiet, at)
-
-
-def _said(job: str, done: "DoneOut") -> str:
-    state = f"is {done.state}" if done.state else "is changed"
-    return f"Job {job} {state}{'' if done.changed else ' already'}."
+    return each(job_words(jobs), act, words.of, quiet, at)

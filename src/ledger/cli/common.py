@@ -19,7 +19,7 @@ OutputFormat = Annotated[
     Format, Parameter(name=["--format", "-o"], help="How the answer is written to stdout.")
 ]
 Job = Annotated[str, Parameter(help="A job: 17, or 17_3 for a task of an array.")]
-Jobs = Annotated[str, Parameter(help="Jobs: 17, or 17_3 for a task of an array.")]
+Jobs = Annotated[str, Parameter(help="Jobs: 17; of an array 17_3, or 17_[0-9].")]
 Nodes = Annotated[str, Parameter(help="Nodes: n3, n[7-9], or several of these.")]
 Note = Annotated[str, Parameter(name=["--note", "-m"], help="Why, in your own words.")]
 Quiet = Annotated[

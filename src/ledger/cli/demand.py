@@ -13,7 +13,7 @@ from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Service, now
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, Row, when
 from ledger.cli.text import line
-from ledger.cli.words import BadWord, moment
+from ledger.cli.words import BadWord, counted, moment
 from ledger.models import DemandedOut, QueuedOut
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def queue(
     held = f", {whole.held_jobs:,} of them held" if whole.held_jobs else ""
     of = "" if whole.nodes_in_service is None else f" of {whole.nodes_in_service:,} in service"
     shown.sentence(
-        f"{_waits(whole.queued_jobs)} for {_count(whole.queued_nodes, 'node')}{held}; "
-        f"{_runs(whole.running_jobs)} on {_count(whole.nodes_in_use, 'node')}{of}."
+        f"{_waits(whole.queued_jobs)} for {counted(whole.queued_nodes, 'node')}{held}; "
+        f"{_runs(whole.running_jobs)} on {counted(whole.nodes_in_use, 'node')}{of}."
     )
     if found.rows:
         columns = [*_whose(groups), *(c for c in QUEUE if form == "wide" or not c.wide)]
@@ -149,16 +149,12 @@ def _whose(groups: list[str]) -> list[Column[QueuedOut]]:
     return [column(group) for group in groups if group in WHOSE]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _waits(jobs: int) -> str:
-    return f"{_count(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
+    return f"{counted(jobs, 'job')} {'waits' if jobs == 1 else 'wait'}"
 
 
 def _runs(jobs: int) -> str:
-    return f"{_count(jobs, 'job')} {'runs' if jobs == 1 else 'run'}"
+    return f"{counted(jobs, 'job')} {'runs' if jobs == 1 else 'run'}"
 
 
 # ── demand over time ─────────────────────────────────────────────────────────────────────────────
@@ -200,9 +196,9 @@ def _tell(found: "DemandOut", groups: list[str], *, wide: bool) -> None:
     hours = _hours(sum(row.asked_node_seconds for row in found.rows))
     shown.sentence(
         f"Between {when(found.since)} and {when(found.until)}, "
-        f"{_count(kinds['asked'], 'job')} asked for {hours} node hours; "
-        f"{kinds['refused']:,} were refused, {kinds['withdrawn']:,} withdrawn, "
-        f"{kinds['started']:,} started."
+        f"{counted(kinds['asked'], 'job')} asked for {hours} node hours; "
+        f"{kinds['refused']:,} {'was' if kinds['refused'] == 1 else 'were'} refused, "
+        f"{kinds['withdrawn']:,} withdrawn, {kinds['started']:,} started."
     )
     columns: list[Column[DemandedOut]] = []
     if period := next((group for group in groups if group in PERIODS), ""):

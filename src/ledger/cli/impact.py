@@ -13,7 +13,7 @@ from ledger.cli.common import NOWHERE, PRESENT, AsOf, Format, OutputFormat, Serv
 from ledger.cli.exits import say
 from ledger.cli.shown import when
 from ledger.cli.text import line
-from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
+from ledger.cli.words import BadWord, counted, moment, node_names, shown_duration, shown_nodes
 
 if TYPE_CHECKING:
     from ledger.models import ImpactJobOut, ImpactOut
@@ -138,7 +138,7 @@ def _hit(found: "ImpactOut", were: str, *, fit: bool) -> None:
     jobs = [job for user in found.users for job in user.jobs]
     users = len({user.user for user in found.users})
     shown.sentence(
-        f"{_count(users, 'user')} and {_count(len({job.job for job in jobs}), 'job')} {were}"
+        f"{counted(users, 'user')} and {counted(len({job.job for job in jobs}), 'job')} {were}"
         f"{sum(user.requeued for user in found.users)} queued again, "
         f"{shown_duration(sum(user.lost_node_s for user in found.users))} of node time lost."
     )
@@ -163,7 +163,9 @@ def _absences(found: "ImpactOut", *, fit: bool) -> None:
         say("No job ended by that.")
     if found.waiting:
         jobs = sum(found.waiting.values())
-        shown.data(f"Longer waited {_count(jobs, 'job')} of {_count(len(found.waiting), 'user')}:")
+        shown.data(
+            f"Longer waited {counted(jobs, 'job')} of {counted(len(found.waiting), 'user')}:"
+        )
         shown.table(
             ["USER", "JOBS"],
             [[user, f"{n:,}"] for user, n in found.waiting.items()],
@@ -201,10 +203,6 @@ def _rows(jobs: "list[ImpactJobOut]") -> Iterator[list[str]]:
             shown_duration(lost) if lost else "",
             those[0].state,
         ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _window(since: datetime | None, until: datetime | None) -> str:

@@ -15,13 +15,13 @@ from cyclopts import App, Parameter
 
 from ledger.cli import exits, shown
 from ledger.cli.exits import Stop, say
-from ledger.cli.words import BadWord
+from ledger.cli.words import BadWord, counted
 
 if TYPE_CHECKING:
     from ledger.importing.past import Past
     from ledger.importing.tally import Tally
 
-import_app = App(name="import", help="Make another system's history a ledger of its own.")
+import_app = App(name="import")
 
 Data = Annotated[Path, Parameter(help="Where the new ledger is to lie: a directory without one.")]
 LINES_BETWEEN = 5_000
@@ -124,10 +124,10 @@ def _make(data: Path, jobs: "Sequence[Past]", tally: "Tally") -> int:
 
 
 def _tell_jobs(tally: "Tally", jobs: "Sequence[Past]") -> None:
-    nodes = _count(len(tally.nodes), "named node") if tally.nodes else "nodes without names"
+    nodes = counted(len(tally.nodes), "named node") if tally.nodes else "nodes without names"
     shown.data(
-        f"{_count(tally.jobs, 'job')} of {_count(len(tally.users), 'user')}: {tally.ran:,} of them "
-        f"ran, in {_count(tally.tries, 'attempt')} on {nodes}."
+        f"{counted(tally.jobs, 'job')} of {counted(len(tally.users), 'user')}: "
+        f"{tally.ran:,} of them ran, in {counted(tally.tries, 'attempt')} on {nodes}."
     )
     last = max(max([p.submitted_at, *(t.end or t.start for t in p.tries)]) for p in jobs)
     shown.data(f"It is the time from {_day(min(p.submitted_at for p in jobs))} to {_day(last)}.")
@@ -138,16 +138,13 @@ def _tell_rest(tally: "Tally") -> None:
         shown.data(f"  {'once' if times == 1 else f'{times:,} times'}: {what}")
     for reason, count in tally.skipped.most_common():
         shown.data(
-            f"  {_count(count, 'row')} left out: {reason} (the first is line {tally.first[reason]})"
+            f"  {counted(count, 'row')} left out: {reason} "
+            f"(the first is line {tally.first[reason]})"
         )
 
 
 def _day(micros: int) -> str:
     return shown.when(datetime.fromtimestamp(micros / 1_000_000, UTC))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _zone(name: str) -> tzinfo | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
@@ -11,14 +12,14 @@ from ledger.cli.common import NOWHERE, PRESENT, AsOf, Job, OutputFormat, Service
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import json_text, line, lines
-from ledger.cli.words import job_word, moment, shown_duration, shown_nodes
+from ledger.cli.words import job_word, job_words, moment, shown_duration, shown_nodes
 from ledger.models import AttemptOut, EvidenceOut, JobDetailOut, JobOut, JobsOut
 
 PAGE = 500
 
 
 def jobs(
-    *names: Annotated[str, Parameter(help="Only these jobs: 17, or 17_3 for an array's task.")],
+    *names: Annotated[str, Parameter(help="Only these jobs: 17; of an array 17_3, or 17_[0-9].")],
     all_jobs: Annotated[
         bool, Parameter(name=["--all", "-a"], negative="", help="Those that have ended, too.")
     ] = False,
@@ -46,7 +47,7 @@ def jobs(
     with at.client() as client:
         then = past.of(client)
         if names:
-            found = _Found([then.show(job_word(one)) for one in names])
+            found = _Found([then.show(one) for one in job_words(names)])
         else:
             filters = {
                 "scope": "all" if all_jobs or state not in ("", "pending", "running") else "live",
@@ -65,7 +66,8 @@ def jobs(
     kept = found.jobs[:limit] if limit else found.jobs
     answer = JobsOut(jobs=[_brief(job) for job in kept], position=found.position)
     columns, number = _columns(present), lambda job: str(job.job)
-    shown.write(answer.jobs, columns, form, of=JobOut, name=number, tree=answer, empty="No jobs.")
+    rows = _together(answer.jobs) if form == "table" else answer.jobs
+    shown.write(rows, columns, form, of=JobOut, name=number, tree=answer, empty="No jobs.")
     if found.more:
         exits.say(f"There are more than {limit}; --limit 0 shows all.")
     if not past.present and form in ("table", "wide"):
@@ -99,6 +101,23 @@ def _wire(text: str) -> str:
 
 def _brief(job: JobOut) -> JobOut:
     return JobOut(**{field: getattr(job, field) for field in JobOut.model_fields})
+
+
+def _together(jobs: list[JobOut]) -> list[JobOut]:
+    """Tasks of an array that stand side by side and wait alike, each such row of them as one."""
+    rows = []
+    for (array, *_), alike in groupby(jobs, key=_likeness):
+        tasks = list(alike)
+        names = {"array": shown_nodes([job.array for job in tasks])} if array else {}
+        rows.append(tasks[0].model_copy(update=names))
+    return rows
+
+
+def _likeness(job: JobOut) -> tuple[str, object]:
+    if job.state != "pending" or not job.array:
+        return "", job.job
+    same = job.model_dump(exclude={"job", "array"})
+    return job.array.partition("_")[0], same
 
 
 def _columns(present: datetime) -> list[Column[JobOut]]:
@@ -278,7 +297,9 @@ def why(job: Job, /, *, form: OutputFormat = "table", at: Service = NOWHERE) -> 
         found = client.why(job_word(job))
     if shown.tree(found, form, name=found.reason):
         return exits.OK
-    shown.sentence(line(f"{found.sentence} ({found.reason})" if found.reason else found.sentence))
+    shown.sentence(
+        line(found.sentence + (f" ({found.reason})" if found.state == "pending" else ""))
+    )
     rows = list(found.evidence)
     if found.ahead:
         named = ", ".join(str(job) for job in found.ahead_jobs)

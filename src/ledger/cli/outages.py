@@ -10,14 +10,15 @@ from ledger.cli.common import NOWHERE, PRESENT, AsOf, OutputFormat, Quiet, Servi
 from ledger.cli.exits import say
 from ledger.cli.shown import Column, when
 from ledger.cli.text import line
-from ledger.cli.words import BadWord, moment, node_names, shown_duration, shown_nodes
+from ledger.cli.words import BadWord, counted, moment, node_names, shown_duration, shown_nodes
 from ledger.models import AffectedUserOut, CauseIn, CloseIn, ImpactJobOut, OutageIn, OutageOut
 
 if TYPE_CHECKING:
     from ledger.models import AffectedOut, NoticeOut, OutageDetailOut
 
-outage_app = App(name="outage", help="Look at outages: what failed, whom it hit, who was told.")
+outage_app = App(name="outage")
 Number = Annotated[int, Parameter(help="The number of an outage, as `outage list` gives it.")]
+CauseWords = Annotated[str, Parameter(help="The cause, in words for those whom it hit.")]
 Reason = Annotated[str, Parameter(name=["--reason", "-m"], help="Why, in your own words.")]
 OnNodes = Annotated[str, Parameter(help="Nodes: n3,n[7-9]. Left out: the whole service.")]
 Since = Annotated[
@@ -139,7 +140,9 @@ def plan(
 
 
 @outage_app.command
-def cause(number: Number, words: str, /, *, quiet: Quiet = False, at: Service = NOWHERE) -> int:
+def cause(
+    number: Number, words: CauseWords, /, *, quiet: Quiet = False, at: Service = NOWHERE
+) -> int:
     """Say why an outage was, however long ago: whoever was told of it is told once more."""
     with at.client() as client:
         done = client.outage_do(number, "cause", CauseIn(cause=words))
@@ -209,7 +212,7 @@ def _where(o: OutageOut) -> str:
     for name in ("rack", "switch", "power"):
         if place := getattr(o, name):
             return f"{name} {place}"
-    return ",".join(o.pools)
+    return f"pool {','.join(o.pools)}" if o.pools else ""
 
 
 COLUMNS: list[Column[OutageOut]] = [
@@ -228,7 +231,7 @@ COLUMNS: list[Column[OutageOut]] = [
 
 def _sentence(o: OutageOut) -> str:
     what = {
-        "nodes": f"{_count(o.count, 'node')} lost",
+        "nodes": f"{counted(o.count, 'node')} lost",
         "master": "the master was away",
         "operator": "opened by hand",
         "planned": "planned downtime",
@@ -274,7 +277,7 @@ def _affected(found: "AffectedOut", *, fit: bool) -> None:
     else:
         jobs = sum(user.hit for user in found.users)
         shown.sentence(
-            f"Outage {number} hit {_count(len(found.users), 'user')} and {_count(jobs, 'job')}: "
+            f"Outage {number} hit {counted(len(found.users), 'user')} and {counted(jobs, 'job')}: "
             f"{sum(u.requeued for u in found.users)} queued again, "
             f"{sum(u.lost for u in found.users)} lost, "
             f"{sum(u.needs_owner for u in found.users)} need their owner; "
@@ -289,7 +292,7 @@ def _affected(found: "AffectedOut", *, fit: bool) -> None:
     if found.waiting:
         waited = sum(found.waiting.values())
         shown.data(
-            f"{_count(waited, 'job')} of {_count(len(found.waiting), 'user')} waited longer."
+            f"{counted(waited, 'job')} of {counted(len(found.waiting), 'user')} waited longer."
         )
     shown.data(f"As of position {found.position}.")
 
@@ -312,7 +315,3 @@ def _job_rows(found: "AffectedOut") -> list[dict[str, object]]:
             row = {"user": user.user, "account": user.account, **job.model_dump(mode="json")}
             rows.append(row | {"told_at": told.isoformat() if told else None})
     return rows
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -10,7 +10,7 @@ from ledger.cli import exits
 from ledger.cli.common import NOWHERE, Job, Jobs, Quiet, Service
 from ledger.cli.exits import say
 from ledger.cli.text import line, lines
-from ledger.cli.words import BadWord, duration, job_word
+from ledger.cli.words import BadWord, duration, job_word, job_words
 
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
@@ -118,7 +118,7 @@ def wait(
     """
     if not jobs:
         raise BadWord("Name the jobs to wait for.")
-    names = [job_word(job) for job in jobs]
+    names = job_words(jobs)
     deadline = time.monotonic() + duration(timeout) if timeout else None
     statuses = []
     with at.client() as client:

@@ -298,7 +298,6 @@ def _many(
 
 def _tell(made: SubmittedOut, array: str, *, quiet: bool, as_json: bool) -> None:
     last = made.first_job + made.count - 1
-    span = f"{made.first_job}\N{EN DASH}{last}"
     if as_json:
         data(json_text(made.model_dump(mode="json")))
     elif quiet and (array or made.count == 1):
@@ -306,8 +305,8 @@ def _tell(made: SubmittedOut, array: str, *, quiet: bool, as_json: bool) -> None
     elif quiet:
         data("\n".join(str(job) for job in range(made.first_job, last + 1)))
     elif array:
-        data(f"Submitted job {made.first_job} (array of {made.count}: {span})")
+        data(f"Submitted job {made.first_job} (array of {made.count}: {made.first_job}_[{array}])")
     elif made.count == 1:
         data(f"Submitted job {made.first_job}")
     else:
-        data(f"Submitted {made.count} jobs ({span})")
+        data(f"Submitted {made.count} jobs ({made.first_job}\N{EN DASH}{last})")

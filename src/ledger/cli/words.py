@@ -4,6 +4,7 @@ Each function raises `BadWord`, a sentence that quotes the word and says how to 
 """
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 MAX_SECONDS = 10**9
@@ -88,6 +89,11 @@ def shown_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
+def counted(number: int, noun: str) -> str:
+    """How many there are of something: `1 job`, `1,200 jobs`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def moment(text: str, now: datetime, *, ahead: bool = False) -> datetime:
     """A moment in RFC 3339, or local: `2026-11-20T10:00`, `2026-11-20`, `10:00`, `-2h`, `now`.
 
@@ -167,8 +173,28 @@ def _bad_moment(text: str) -> BadWord:
 def job_word(text: str) -> str:
     """A job as it is named: `17`, or `17_3` for a task of an array."""
     if not _JOB.fullmatch(text):
-        raise BadWord(f"{text!r} is not a job: write 17, or 17_3 for a task of an array.")
+        raise _bad_job(text)
     return text
+
+
+def job_words(texts: Iterable[str]) -> list[str]:
+    """Jobs as they are named, each once: also several tasks of an array, `17_[0-9,20]`."""
+    from ledger.nodenames import BadNodes, expand
+
+    found: dict[str, None] = {}
+    for text in texts:
+        try:  # the tasks of an array are written like the nodes of a rack, but for the step
+            names = expand(text.replace(":", "/")) if "[" in text else (text,)
+        except BadNodes:
+            raise _bad_job(text) from None
+        found |= dict.fromkeys(map(job_word, names))
+    return list(found)
+
+
+def _bad_job(text: str) -> BadWord:
+    return BadWord(
+        f"{text!r} is not a job: write 17, or 17_3 for a task of an array, 17_[0-9] for several."
+    )
 
 
 def node_names(text: str) -> tuple[str, ...]:
