@@ -31,9 +31,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _carry_out(words: list[str]) -> int:
-    from ledger.cli.app import app
+    from ledger.cli.app import build
 
-    answer = app(arranged(words), exit_on_error=False, print_error=False)
+    meant = arranged(words)
+    answer = build(meant[:1])(meant, exit_on_error=False, print_error=False)
     return answer if isinstance(answer, int) else 0
 
 

@@ -13,7 +13,7 @@ from ledger.cli.words import BadWord, shown_duration
 from ledger.events import AbuseRule
 from ledger.models import FindingOut, FindingsOut
 
-abuse_app = App(name="abuse", help="Look at findings of abuse, and answer them.")
+abuse_app = App(name="abuse")
 
 PAGE = 500
 Finding = Annotated[int, Parameter(help="A finding, by its number.")]

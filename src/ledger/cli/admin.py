@@ -11,7 +11,7 @@ from ledger.cli.shown import Column, when
 from ledger.cli.words import BadWord, duration
 from ledger.models import TokenIn, TokenOut
 
-token_app = App(name="token", help="Issue, list and revoke tokens.")
+token_app = App(name="token")
 
 
 @token_app.command

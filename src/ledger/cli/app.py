@@ -1,5 +1,6 @@
 """All commands. Those given as words are loaded when they are used, so that starting is quick."""
 
+from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App, Group, Parameter
@@ -42,7 +43,7 @@ COMMANDS: list[tuple[Group, dict[str, tuple[str, str]]]] = [
             "impact": ("impact:impact", "List whom the loss of nodes hit."),
             "queue": ("demand:queue", "Say how long the queue is, and what is in use."),
             "demand": ("demand:demand", "Say what was asked for, queued and unmet over time."),
-            "outage": ("outages:outage_app", "Look at outages, open and close them."),
+            "outage": ("outages:outage_app", "Look at outages: what failed, whom it hit."),
             "contact": ("contacts:contact_app", "Say how you are told of outages."),
             "notice": ("notices:notice_app", "Look at who was told, and what they are told."),
             "usage": ("usage:usage", "Say what was used, when, by whom, and what was wasted."),
@@ -87,14 +88,15 @@ def _version() -> str:
         return "jobledger unpackaged"
 
 
-def build() -> App:
-    """The whole application."""
+def build(asked: Collection[str] = ()) -> App:
+    """The whole application. Commands that are `asked` for are described by their own docstrings,
+    at full length; the others, whose modules are not loaded, and groups in the words above."""
     made = App(
         name="jobledger",
         help=HELP,
         version=_version,
         version_flags=["--version", "-V"],
-        help_format="plaintext",
+        help_format="markdown",
         default_parameter=Parameter(show_default=False),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
@@ -103,8 +105,6 @@ def build() -> App:
     made["--version"].group = SERVICE
     for group, commands in COMMANDS:
         for name, (place, text) in commands.items():
-            made.command(f"ledger.cli.{place}", name=name, group=group, help=text)
+            few = None if name in asked and not place.endswith("_app") else text
+            made.command(f"ledger.cli.{place}", name=name, group=group, help=few)
     return made
-
-
-app = build()

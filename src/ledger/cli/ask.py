@@ -81,12 +81,17 @@ def _list(found: "AskablesOut", projection: str, form: "Format") -> None:
             _at_length(one)
     else:
         rows = [
-            (one.projection, query.query, query.text.partition("\n")[0])
+            (one.projection, query.query, _first_sentence(query.text))
             for one in some
             for query in one.queries
         ]
         shown.table(["PROJECTION", "QUERY", "WHAT IT GIVES"], rows)
         say("`jobledger ask PROJECTION` says what its queries take.")
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.partition("\n\n")[0].split())
+    return paragraph.partition(". ")[0].rstrip(".") + "."
 
 
 def _row(one: "AskableOut", query: Any) -> Row:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ledger.settings import Settings
     from ledger.store.shelf import Backup, Verified
 
-backup_app = App(name="backup", help="Back the log up while the service works, and restore it.")
+backup_app = App(name="backup")
 
 Data = Annotated[
     Path | None,

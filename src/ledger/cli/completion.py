@@ -14,7 +14,7 @@ def completion(
 
     source <(jobledger completion bash)
     """
-    from ledger.cli.app import app
+    from ledger.cli.app import build
 
-    shown.data(app.generate_completion(shell=shell))
+    shown.data(build().generate_completion(shell=shell))
     return exits.OK

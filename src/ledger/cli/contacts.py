@@ -16,7 +16,7 @@ from ledger.models import ChannelOut, ContactIn, ContactOut
 if TYPE_CHECKING:
     from ledger.client.blocking import Client
 
-contact_app = App(name="contact", help="Say how you are told of outages.")
+contact_app = App(name="contact")
 User = Annotated[str, Parameter(name=["--user", "-u"], help="Whose (operators); left out: yours.")]
 Desk = Annotated[str, Parameter(help="A support desk's, by its name (operators).")]
 

@@ -166,7 +166,7 @@ def _projections(client: "Client") -> Iterator[tuple[str, str, str]]:
             advice = "Is `jobledger follow` running? Its log says what it met."
             yield "fail", f"{one.projection} does not follow the log: {one.error}", advice
     most = max((one.lag_events for one in told), default=0)
-    found = f"answers out of {len(told)} projections are at most {most} events behind the log"
+    found = f"{len(told)} are installed, and at most {most} events behind the log"
     advice = "Is `jobledger follow` running? Its log says how far it is."
     yield "warn" if most > LAG_EVENTS else "ok", found, advice
 

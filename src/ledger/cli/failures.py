@@ -12,6 +12,8 @@ from ledger.cli.exits import say
 from ledger.cli.text import line
 
 if TYPE_CHECKING:
+    from cyclopts import CycloptsError
+
     from ledger.store.log import LogCorrupt
 
 BROKEN_HINT = "Keep this copy as it is, and go by docs/runbooks/log-broken.md."
@@ -46,6 +48,22 @@ def broken(corrupt: "LogCorrupt") -> str:
     return f"The log is broken{where}: {corrupt}."
 
 
+def _misused(error: "CycloptsError") -> tuple[str, str]:
+    """What is wrong with a command line, and how to find out what is right."""
+    from cyclopts import MissingArgumentError
+
+    command = " ".join(["jobledger", *(error.command_chain or ())])
+    if command == "jobledger":
+        hint = "`jobledger --help` lists the commands, `jobledger COMMAND --help` one's options."
+    else:
+        hint = f"`{command} --help` says what it takes."
+    argument = error.argument
+    if isinstance(error, MissingArgumentError) and argument and not error.keyword:
+        what = argument.parameter.help or ""
+        return f"`{command}` needs {argument.name}" + (f": {what}" if what else "."), hint
+    return str(error), hint
+
+
 def _explain(error: Exception) -> int:
     from cyclopts import CycloptsError
     from pydantic import ValidationError
@@ -57,10 +75,7 @@ def _explain(error: Exception) -> int:
     from ledger.store.log import LogBusy, LogCorrupt, LogFailure
 
     if isinstance(error, CycloptsError):
-        tell(
-            str(error),
-            "`jobledger --help` lists the commands, `jobledger COMMAND --help` one's options.",
-        )
+        tell(*_misused(error))
         return exits.USAGE
     if isinstance(error, BadWord):
         tell(str(error))

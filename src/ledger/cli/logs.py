@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ledger.store.chain import Head
     from ledger.store.log import Log
 
-log_app = App(name="log", help="Verify, export and import the log, where it lies.")
-db_app = App(name="db", help="The log's tables.")
+log_app = App(name="log")
+db_app = App(name="db")
 
 Data = Annotated[
     Path | None,

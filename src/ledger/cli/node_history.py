@@ -162,7 +162,7 @@ def _show(node: str, found: dict[Part, _Some], limit: int, *, wide: bool) -> Non
             fit=not wide,
         )
         if some.more:
-            say(f"There is more than {limit}; --limit 0 shows all.")
+            say(f"There are more than {limit}; --limit 0 shows all.")
     shown.data(f"As of position {min(some.position for some in found.values())}.")
 
 

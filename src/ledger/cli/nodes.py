@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ledger.models import DoneOut
 
 Reason = Annotated[str, Parameter(name=["--reason", "-m"], help="Why; it is shown beside it.")]
-node_app = App(name="node", help="Look at nodes and manage them.")
+node_app = App(name="node")
 node_app.command(
     "ledger.cli.node_history:history",
     name="history",

@@ -16,7 +16,7 @@ from ledger.models import NoticeRowOut, NoticesOut
 if TYPE_CHECKING:
     from ledger.models import LetterOut
 
-notice_app = App(name="notice", help="Look at who was told of outages, and what is said.")
+notice_app = App(name="notice")
 PAGE = 500
 Desk = Annotated[str, Parameter(help="To this support desk (operators).")]
 

@@ -14,7 +14,7 @@ from ledger.cli.shown import Column, when
 from ledger.cli.words import BadWord, duration, shown_duration
 from ledger.models import PolicyChangeOut, PolicyHistoryOut, PolicyIn, PolicyOut
 
-policy_app = App(name="policy", help="Show and change the policy.")
+policy_app = App(name="policy")
 PAGE = 500
 
 Count = int | None

@@ -20,7 +20,7 @@ from ledger.models import ListedOut
 if TYPE_CHECKING:
     from ledger.models import ProjectionDetailOut, UnusedOut
 
-projection_app = App(name="projection", help="The tables that answers come from.")
+projection_app = App(name="projection")
 
 Data = Annotated[
     Path | None,

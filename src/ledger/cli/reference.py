@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ledger.cli import exits
-from ledger.cli.app import app
+from ledger.cli.app import COMMANDS, build
 
 INTRODUCTION = """# Commands
 
@@ -36,7 +36,8 @@ def _started_as(name: str) -> Iterator[None]:
 def commands_page() -> str:
     """The page."""
     with _started_as("jobledger"):
-        made = app.generate_docs(heading_level=2, flatten_commands=True, usage_name="jobledger")
+        whole = build([name for _, commands in COMMANDS for name in commands])
+        made = whole.generate_docs(heading_level=2, flatten_commands=True, usage_name="jobledger")
     _, _, listed = made.partition("\n## jobledger submit\n")  # behind its own tables of contents
     statuses = ["## Exit status", "", "| status | meaning |", "|---|---|"]
     statuses += [f"| {status} | {meaning} |" for status, meaning in exits.MEANINGS.items()]

@@ -234,7 +234,8 @@ def _queued(c: Cluster, job: Job, now: int) -> Why:
     free = len(fitting(mine, pool))
     if free >= mine.nodes:
         return _answer(c, job, now, "None", "it starts with the planner's next pass", rows)
-    sentence = f"it is next, and needs {mine.nodes} of the pool's nodes; {free} are free"
+    are = "is" if free == 1 else "are"
+    sentence = f"it is next, and needs {mine.nodes} of the pool's nodes; {free} {are} free"
     return _answer(c, job, now, "Resources", sentence, rows)
 
 

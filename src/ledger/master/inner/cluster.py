@@ -191,8 +191,8 @@ async def plan(service: Service, limit: int) -> Seen:
         for pool, job in sorted(made.heads.items())
     ]
     text = (
-        f"The last of {planner.passes} plans looked at {latest.looked_at} jobs and placed "
-        f"{latest.proposals - dropped} of {latest.proposals}; {idle}."
+        f"{planner.passes} plans were made. Jobs that the last one looked at: {latest.looked_at}, "
+        f"proposed: {latest.proposals}, placed: {latest.proposals - dropped}; {idle}."
     )
     return Seen(text, facts, rows[:limit], max(0, len(rows) - limit))
 
