@@ -62,7 +62,8 @@ def _reigning(
     projections = shown(told, master.head)
     warnings = [*service.all_warnings(), *behind(projections), *late(fresh)]
     if lost:
-        warnings.append(f"{lost} of {len(c.nodes)} nodes are lost; `jobledger nodes` names them")
+        are = "is" if lost == 1 else "are"
+        warnings.append(f"{lost} of {len(c.nodes)} nodes {are} lost; `jobledger nodes` names them")
     return StatusOut(
         told_by="master",
         sentence=_sentence(refusing, idle, warnings),

@@ -67,7 +67,8 @@ def _tell(found: InnerOut, *, fit: bool) -> None:
         shown.data("")
         titles = [_title(name).upper() for name in found.rows[0]]
         cells = [[_cell(name, value) for name, value in row.items()] for row in found.rows]
-        shown.table(titles, cells, fit=fit)
+        numbers = [isinstance(value, int | float) for value in found.rows[0].values()]
+        shown.table(titles, cells, right=numbers, fit=fit)
     if found.more:
         say(f"… and {found.more} more; --limit shows up to {MOST}.")
     say(f"As of position {found.position}, {when(found.at)}.")

@@ -5,7 +5,8 @@ A table fits the terminal; into a pipe it goes whole, without colours and paddin
 
 import csv
 import json
-import os
+import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -85,17 +86,23 @@ def table(
     fit: bool = True,
     wrap: bool = False,
 ) -> None:
-    """Write a table; what does not fit the terminal is cut with an ellipsis, if `fit`: the widest
-    columns first. With `wrap` the last column goes on in further lines instead."""
+    """Write a table. What does not fit the terminal is made narrower, if `fit`: first times are
+    written without year and seconds, then words are cut with an ellipsis, the widest column first.
+    With `wrap` the last column goes on in further lines instead."""
     cells = [list(titles), *([line(cell) for cell in row] for row in rows)]
     if not any(titles):
         del cells[0]
-    widths = [max(map(_cells, column), default=0) for column in zip(*cells, strict=True)]
-    if fit and sys.stdout.isatty():
-        widths = _fitted(widths, _width() - len(GAP) * (len(widths) - 1))
+    widths = _widths(cells)
+    to_right = [*right, *[False] * len(widths)][: len(widths)]
+    room = _width() - len(GAP) * (len(widths) - 1) if fit and sys.stdout.isatty() else sum(widths)
+    if sum(widths) > room:
+        times = [any(map(MOMENT.fullmatch, column)) for column in zip(*cells, strict=True)]
+        cells = [[MOMENT.sub(r"\1\2", cell) for cell in row] for row in cells]
+        firm = [time or number for time, number in zip(times, to_right, strict=True)]
+        widths = _fitted(_widths(cells), room, firm)
         if wrap:
             cells = [row for whole in cells for row in _wrapped(whole, widths[-1])]
-    colour, to_right = coloured(sys.stdout), [*right, *[False] * len(widths)][: len(widths)]
+    colour = coloured(sys.stdout)
     for number, row in enumerate(cells):
         head = number == 0 and any(titles)
         shown: list[str] = []
@@ -112,6 +119,15 @@ BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 CODES = {"green": "\x1b[32m", "red": "\x1b[31m", "yellow": "\x1b[33m"}
 
 
+MOMENT = re.compile(r"^([a-z]+: )?\d{4}-(\d\d-\d\d \d\d:\d\d):\d\d$")
+LEAST = 6
+"""Columns of a terminal that words keep before numbers and times have to give way as well."""
+
+
+def _widths(rows: Iterable[Sequence[str]]) -> list[int]:
+    return [max(map(_cells, column), default=0) for column in zip(*rows, strict=True)]
+
+
 def _cells(text: str) -> int:
     """How many columns of a terminal a text takes."""
     if text.isascii():
@@ -121,12 +137,16 @@ def _cells(text: str) -> int:
     return cell_len(text)
 
 
-def _fitted(widths: Sequence[int], room: int) -> list[int]:
-    """The widths of columns, the widest made narrower until they fit, but none to nothing."""
-    most = max(widths, default=0)
-    while most > 1 and sum(min(width, most) for width in widths) > room:
-        most -= 1
-    return [min(width, most) for width in widths]
+def _fitted(widths: Sequence[int], room: int, firm: Sequence[bool]) -> list[int]:
+    """The widths of columns, the widest made narrower until they fit, but none to nothing; those
+    that are `firm` only where there would be no room otherwise."""
+    found = list(widths)
+    for gives, least in (([not one for one in firm], LEAST), ([True] * len(found), 1)):
+        most = max(found, default=0)
+        while most > least and sum(found) > room:
+            most -= 1
+            found = [min(w, most) if give else w for w, give in zip(found, gives, strict=True)]
+    return found
 
 
 def _wrapped(row: list[str], width: int) -> list[list[str]]:
@@ -152,10 +172,7 @@ def _styled(aligned: str, text: str, *, head: bool) -> str:
 
 
 def _width() -> int:
-    try:
-        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns)
-    except OSError:
-        return 80
+    return max(40, shutil.get_terminal_size().columns)
 
 
 def sentence(text: str, *, indent: int = 0) -> None:
