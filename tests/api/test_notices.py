@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from ledger.domain.notices import GIVEN_UP_US
+from ledger.effects.sender import WORKERS
+from ledger.master import outbox
 from ledger.master.outbox import Post
 from live import Http, Live, live, until
 from sinks import Hooks, Mails, hooks, hung, mails
@@ -78,6 +80,11 @@ def tried(s: Live, outage: int, tries: int) -> dict[str, Any]:
     return until(look, f"a notice of outage {outage} is tried {tries} times", 60)
 
 
+def under_way(s: Live) -> int:
+    """How many notices are being sent."""
+    return int(s.operator.ok("GET", "/v1/inner/notices")["facts"]["under_way"])
+
+
 def told(s: Live, http: Http, *addresses: str, **more: Any) -> None:
     """Say how one is told."""
     http.ok("PUT", f"/v1/contacts/{http.name}", {"addresses": addresses, **more})
@@ -120,6 +127,25 @@ def test_whoever_is_hit_gets_one_mail_and_one_more_when_the_cause_is_known(post:
     s.clock.advance(61)
     sent(s, another)
     assert len(mail.to("ann@example.org")) == 2  # a replay sends nothing
+
+
+def test_the_next_is_sent_when_one_is_on_record(
+    post: Posted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, mail, _ = post
+    users = [f"u{n}" for n in range(outbox.UNDER_WAY + 4)]
+    for user in users:
+        s.node(user, pool="many")
+        placed(s, s.user(user).submit(pool="many"))
+    (outage,) = {lost(s, user) for user in users}
+    mail.held = True
+    s.clock.advance(61)
+    until(lambda: mail.waiting == WORKERS, "all processes send")
+    monkeypatch.setattr(outbox, "LOOK_S", 3600)
+    until(lambda: under_way(s) == outbox.UNDER_WAY, "as many as may be are under way")
+    mail.held = False
+    assert {notice["to"] for notice in sent(s, outage, len(users))} == set(users)
+    assert sorted(whom for whom, _ in mail.came) == sorted([f"{u}@example.org"] for u in users)
 
 
 def test_what_users_write_cannot_leave_its_line(post: Posted) -> None:

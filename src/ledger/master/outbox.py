@@ -7,6 +7,7 @@ sending and recording, and by the next one.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import tzinfo
 from typing import NamedTuple
@@ -29,6 +30,9 @@ from ledger.master.texts import Texts
 logger = structlog.get_logger("notices")
 
 LOOK_S = 0.5
+BETWEEN_S = 0.05
+"""Notices that are recorded within it make one look: each goes through all that wait."""
+
 UNDER_WAY = 2 * WORKERS
 """So many notices are being made or sent at a time."""
 
@@ -83,6 +87,7 @@ class Outbox:
         self.post, self.sender, self.counts = post, sender, Counts()
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._unrecorded: dict[int, Command] = {}
+        self._done = asyncio.Event()
         self._places: dict[int, frozenset[str]] = {}
         self._slow: set[str] = set()
         self._trials: dict[tuple[str, bool], int] = {}
@@ -90,7 +95,7 @@ class Outbox:
     # ── when ─────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send until cancelled: the next as soon as one is on record."""
         try:
             while True:
                 try:
@@ -99,7 +104,11 @@ class Outbox:
                     logger.warning("notices can't be sent yet", error=str(refusal))
                 except Exception as error:  # whatever it is, the master goes on
                     logger.error("notices can't be sent: a fault of ours", error=repr(error))
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(BETWEEN_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._done.wait()
+                self._done.clear()
         finally:
             for task in self._under_way.values():
                 task.cancel()
@@ -289,3 +298,4 @@ class Outbox:
         self._unrecorded[n] = command
         await self._master.ask_one(SYSTEM, command)
         del self._unrecorded[n]
+        self._done.set()
