@@ -47,6 +47,11 @@ def expand(text: str) -> tuple[str, ...]:
 
 def folded(names: Sequence[str]) -> str:
     """Node names in few words, such as `n[1-3]`; as they are where they can't be folded."""
+    return _folded(tuple(names))
+
+
+@lru_cache(maxsize=100)  # of a thousand lost nodes, each of those they hit is told
+def _folded(names: tuple[str, ...]) -> str:
     if len(names) < 2 or not all(_PLAIN.fullmatch(name) for name in names):
         return ",".join(names)
     try:

@@ -16,6 +16,7 @@ from .processes import until
 
 POLICY = {"job_lease_s": 2, "lease_margin_s": 1, "notice_delay_s": 1}
 USERS = ("ann", "bob", "carl")
+MANY = 1_000
 
 
 @pytest.fixture
@@ -41,21 +42,30 @@ def begun(any_site: Site, mail: Mails, hook: Hooks) -> Site:
         "JOBLEDGER_MAIL_DOMAIN": "example.org",
         "JOBLEDGER_CHANNELS": "json",
     }
-    site.start()
-    site.run("follow", name="follow")
-    web = site.web()
+    web = served(site)
     web.json("PATCH", "/v1/policy", POLICY)
     web.json("PUT", "/v1/contacts/bob", {"addresses": [hook.url("bob")]})
     site.agents = [site.agent(f"w{n}", "--rack", "r1") for n, _ in enumerate(USERS)]  # type: ignore[attr-defined]
     site.nodes_ready(len(USERS))
     for user in USERS:
-        body = {"owner": user, "ttl_s": 3600}
-        secret = web.json("POST", "/v1/tokens", body)["secret"]
-        own = Web(site.url, secret)
-        own.submit({"argv": ["/bin/sleep", "600"], "name": f"work of {user}"})
-        own.close()
+        submitted(site, web, user, argv=["/bin/sleep", "600"])
     until(lambda: _running(web) == len(USERS), 60, "all jobs run")
     return site
+
+
+def served(site: Site) -> Web:
+    """Start master and projections."""
+    site.start()
+    site.run("follow", name="follow")
+    return site.web()
+
+
+def submitted(site: Site, web: Web, user: str, **job: Any) -> None:
+    """A job of a user's own."""
+    secret = web.json("POST", "/v1/tokens", {"owner": user, "ttl_s": 3600})["secret"]
+    own = Web(site.url, secret)
+    own.submit({"name": f"work of {user}", **job})
+    own.close()
 
 
 def _running(web: Web) -> int:
@@ -127,3 +137,47 @@ def test_a_master_killed_between_due_and_sent_leaves_it_to_the_next(
         marks = {m["X-Jobledger-Notice"].rpartition("-")[2] for m in got}
         assert marks == {str(due[user])}  # at least once, and always as the same one
     assert len(hook.to("bob")) == 1
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_a_thousand_users_are_told_while_the_master_answers_others(
+    any_site: Site, database: str, mail: Mails, evidence: Evidence
+) -> None:
+    site, users = any_site, [f"u{n}" for n in range(MANY)]
+    site.settings = {"JOBLEDGER_MAIL": mail.url, "JOBLEDGER_MAIL_DOMAIN": "example.org"}
+    web = served(site)
+    web.json("PATCH", "/v1/policy", {"job_lease_s": 60, "notice_delay_s": 1})
+    site.simulated(MANY, "sim")
+    site.nodes_ready(MANY)
+    for user in users:
+        submitted(site, web, user, argv=["sleep", "3600"], pool="sim")
+    until(lambda: len(running(site)) == MANY, 120, "all jobs run")
+    began, asked = time.monotonic(), list[float]()
+    for node in running(site):
+        web.json("POST", f"/v1/nodes/{node}/down", {"reason": "a fire"})
+    lost = time.monotonic() - began
+
+    def all_told() -> bool:
+        before = time.monotonic()
+        web.submit({"argv": ["true"], "held": True, "pool": "sim"})
+        asked.append(time.monotonic() - before)
+        return len(mail.came) >= MANY
+
+    until(all_told, 600, "everybody has a mail")
+    took = time.monotonic() - began
+    assert sorted(whom for whom, _ in mail.came) == sorted([f"{u}@example.org"] for u in users)
+    asked.sort()
+    evidence(
+        f"{MANY:,} users told of one outage, {database}",
+        f"{MANY:,} nodes lost within {lost:.1f} s; {took:.1f} s from the first loss to the last "
+        f"mail, one a user; {len(asked):,} submissions meanwhile, one after the other: "
+        f"{asked[len(asked) // 2] * 1e3:.0f} ms (median), "
+        f"{asked[-1 - len(asked) // 100] * 1e3:.0f} ms (p99)",
+    )
+
+
+def running(site: Site) -> list[str]:
+    """The nodes on which jobs run."""
+    nodes = site.web().json("GET", "/v1/nodes")["nodes"]
+    return [node["node"] for node in nodes if node["jobs"]]
