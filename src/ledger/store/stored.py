@@ -1,7 +1,9 @@
 """What a log does alike on both databases: the queries that read it, and the shape of an append."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from itertools import chain, count
 from typing import Any, ClassVar, cast
@@ -26,6 +28,10 @@ BLOBS_AT_ONCE = 500
 FIRST_PAGE = 100
 PAGE_BYTES = 8 << 20
 """About so much is read at a time: an event may have a megabyte, most have some hundred bytes."""
+
+
+Ask = Callable[[int, int], Callable[[], list[Any]]]
+"""Asks for the rows behind a position, up to another; what it gives waits for them."""
 
 
 class StoredLog(ABC):
@@ -130,19 +136,29 @@ class StoredLog(ABC):
         """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
         try:
             last = self._last_position() if upto is None else min(self._last_position(), upto)
-            size = FIRST_PAGE
-            while after < last:
-                end = min(after + size, last)
-                page = self._fetch(PAGE_OF_ROWS, (after, end))
-                yield cast("list[Row]", page)
-                after = page[-1][0] if page else after
-                if after != end:  # and the chain noticed nothing: a commit ends there
-                    raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
-                size = min(self.page, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
+            with self._reading(last - after) as ask:
+                end = min(after + FIRST_PAGE, last)
+                asked = ask(after, end)
+                while after < last:
+                    page = asked()
+                    size = min(self.page, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
+                    begin, end = end, min(end + size, last)
+                    if begin < last:
+                        asked = ask(begin, end)
+                    yield cast("list[Row]", page)
+                    after = page[-1][0] if page else after
+                    if after != begin:  # and the chain noticed nothing: a commit ends there
+                        raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
         except LogCorrupt as damage:
             if damage.position:
                 raise
             yield from self._rows_before(damage, after)
+
+    @contextmanager
+    def _reading(self, count: int) -> Iterator[Ask]:
+        """How to ask for the pages of so many rows: each is asked for before the one before it is
+        made use of. Here nothing is gained by that: it is fetched when it is wanted."""
+        yield lambda after, upto: partial(self._fetch, PAGE_OF_ROWS, (after, upto))
 
     def _rows_before(self, damage: LogCorrupt, after: int) -> Iterator[list[Row]]:
         """The rows up to the first that can't be read, one a page; then the damage, located."""
