@@ -65,6 +65,9 @@ def test_a_thousand_in_one_request_each_way(alice: Http, shared: Live) -> None:
     task = alice.ok("GET", f"/v1/jobs/{array['first_job']}_999")
     assert task["job"] == array["first_job"] + 999
     assert task["array"] == f"{array['first_job']}_999"
+    for job, name in ((array["first_job"], f"{array['first_job']}_0"), (first["first_job"], "")):
+        done = alice.ok("POST", f"/v1/jobs/{job}/cancel", {})
+        assert (done["job"], done["array"], done["state"]) == (job, name, "cancelled")
 
 
 def test_all_or_nothing(alice: Http, shared: Live) -> None:

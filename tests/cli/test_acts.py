@@ -37,6 +37,17 @@ def test_what_was_done_is_said(
     assert call(act, "17").err == f"Job 17 {said}.\n"
 
 
+def test_a_task_that_was_named_by_its_number_alone_is_told_as_one(
+    service: Service, call: Call
+) -> None:
+    answer = {"job": 17, "array": "17_0", "state": "cancelled", "position": 9}
+    for name in ("17", "17_0"):
+        service.say("POST", f"/v1/jobs/{name}/cancel", answer)
+    assert call("cancel", "17", "17_0").err == (
+        "Job 17 (17_0, one task of an array) is cancelled.\nJob 17_0 is cancelled.\n"
+    )
+
+
 def test_tasks_are_named_by_ranges(service: Service, call: Call) -> None:
     for name in ("17_0", "17_3", "18"):
         answer = {"job": 17, "state": "cancelled", "position": 9}

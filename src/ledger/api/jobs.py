@@ -352,14 +352,16 @@ async def change(who: Who, job: JobName, body: ChangeIn) -> DoneOut:
 
 async def _tell(who: Caller, command: Command, blobs: dict[str, bytes]) -> DoneOut:
     running = who.running
+    job_id: int = command.job  # type: ignore[attr-defined]
+    before = (await running.master.settled()).jobs.get(job_id)
     outcome = await running.master.ask_one(
         who.subject, command, via=who.via, request=who.id, blobs=blobs
     )
     cluster: Cluster = await running.master.settled()
-    job_id: int = command.job  # type: ignore[attr-defined]
     live = cluster.jobs.get(job_id)
     return DoneOut(
         job=job_id,
+        array=show.task_name(before) if before is not None else "",
         state=live.state if live is not None else (cluster.outcome(job_id) or ""),
         changed=bool(outcome.events),
         position=running.master.head.position,

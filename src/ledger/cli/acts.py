@@ -28,7 +28,8 @@ class _Words(NamedTuple):
         words = self.runs if self.runs and done.state == "running" else self.done
         if not done.changed:
             words = self.before or f"{words} already"
-        return f"Job {job} {words}."
+        one = f" ({done.array}, one task of an array)" if done.array and "_" not in job else ""
+        return f"Job {job}{one} {words}."
 
 
 CANCELLED = _Words("is cancelled", runs="is told to stop")

@@ -117,9 +117,11 @@ class JobsOut(Answer):
 
 
 class DoneOut(Answer):
-    """It is so now (or was already): the log's head when it was."""
+    """It is so now (or was already): the log's head when it was. `array` is `FIRST_INDEX` for an
+    array's task, where the job was live."""
 
     job: int | None = None
+    array: str = ""
     node: str | None = None
     state: str = ""
     changed: bool = True
