@@ -29,7 +29,7 @@ from ledger.projection.source import BATCH, Batch, batch
 from ledger.projection.store import Store
 from ledger.settings import keep_private
 from ledger.store.location import open_log
-from ledger.store.log import Log
+from ledger.store.log import Log, LogUnavailable
 
 logger = structlog.get_logger("follow")
 
@@ -213,7 +213,9 @@ class Keeper:
         return min(going) if going else self.log.head().position
 
     def turn(self) -> None:
-        """One batch for each projection."""
+        """One batch for each projection. Raises `LogUnavailable` where another log lies by now."""
+        if self.log.replaced():
+            raise LogUnavailable("another log lies there now, or none")
         self._known = None
         for follower in self._followers:
             follower.step(self._batch)

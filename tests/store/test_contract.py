@@ -25,6 +25,22 @@ def test_an_empty_log_has_no_head_and_nothing_to_read(log: Log) -> None:
     assert len(log.incarnation) == 32
 
 
+def test_a_log_that_was_replaced_says_so(log: Log, place: Place) -> None:
+    log.append([draft(job_held(1))])
+    assert not log.replaced()
+    if place.data is None:
+        raw(place, "ALTER TABLE meta DISABLE TRIGGER ALL")
+        raw(place, "UPDATE meta SET value = 'another' WHERE key = 'incarnation'")
+        assert log.replaced()
+        return
+    copy = place.data / "copy.db"
+    raw(place, f"VACUUM INTO '{copy}'")
+    copy.rename(place.data / "log.db")
+    assert log.replaced()
+    (place.data / "log.db").unlink()
+    assert log.replaced()
+
+
 def test_what_is_appended_is_read_back(log: Log) -> None:
     head = log.append([draft(job_held(1), job_held(2), at=5, epoch=3)])
     assert (head.position, head.commit, head.at, head.epoch) == (3, 1, 5, 3)

@@ -36,7 +36,7 @@ from ledger.projection.reader import Reader, Status
 from ledger.settings import STATUS_SOCKET
 from ledger.store.chain import Head
 from ledger.store.location import open_log
-from ledger.store.log import Log, LogFailure
+from ledger.store.log import Log, LogFailure, LogUnavailable
 from ledger.store.shelf import Freshness, freshness
 
 logger = structlog.get_logger("status")
@@ -125,7 +125,7 @@ class Board:
         """What the log, the projections and the backups are now. The log may be away."""
         s, incarnation, trouble = self.settings, "", ""
         try:
-            self.head, incarnation = await self._log.call(lambda log: (log.head(), log.incarnation))
+            self.head, incarnation = await self._log.call(_looked_at)
         except (LogFailure, OSError) as error:
             trouble = f"the log can't be read: {error}"
         self._projections.incarnation = incarnation
@@ -171,6 +171,13 @@ class Looked:
     told: list[Status]
     fresh: Freshness | None
     trouble: str
+
+
+def _looked_at(log: Log) -> tuple[Head, str]:
+    """Where a log ends, and which it is. One that was replaced is opened anew for the next look."""
+    if log.replaced():
+        raise LogUnavailable("another log lies there now, or none")
+    return log.head(), log.incarnation
 
 
 router = APIRouter()

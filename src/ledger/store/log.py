@@ -72,6 +72,10 @@ class Log(Protocol):
     def incarnation(self) -> str:
         """The random id of this copy of the log: new when it is created, restored or imported."""
 
+    def replaced(self) -> bool:
+        """Does another log lie in the place of this one by now, or none, as in a restore? Then
+        there is nothing more to be learned here: open the log anew."""
+
     def head(self) -> Head:
         """The last whole commit, durable when this returns."""
 

@@ -218,7 +218,7 @@ class SQLiteLog(StoredLog):
     page = 300
 
     def __init__(self, path: Path, *, write: bool) -> None:
-        self._path = path
+        self._path, self._inode = path, _inode(path)
         if write:
             write_back(path)
         self._reader = connect(path, "ro")
@@ -244,6 +244,10 @@ class SQLiteLog(StoredLog):
                 if _is_damage(error):
                     raise LogCorrupt(f"the file is damaged: {error}", 0) from error
                 raise
+
+    def replaced(self) -> bool:
+        """What is read here is the file that was opened, wherever it lies by now."""
+        return _inode(self._path) != self._inode
 
     def inspect(self, last: int) -> None:
         """Whether the table ever had more rows than now, and SQLite's own check of the file."""
@@ -362,6 +366,14 @@ def _is_damage(error: Exception) -> bool:
     if code is None:  # a text that is no UTF-8: in a row, or in what the error would say
         return isinstance(error, pysqlite3.OperationalError | UnicodeDecodeError)
     return code & 0xFF in DAMAGE
+
+
+def _inode(path: Path) -> int:
+    """The file that lies there; 0 if there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _head(cursor: pysqlite3.Cursor) -> Head:

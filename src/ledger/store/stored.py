@@ -51,7 +51,7 @@ class StoredLog(ABC):
         self._bell = Bell()
         self._write = write
         self._failed = False
-        found = self._fetch("SELECT value FROM meta WHERE key = 'incarnation'")
+        found = self._fetch(INCARNATION)
         if not found:
             raise LogCorrupt("the table meta does not say which incarnation this log is", 0)
         self._incarnation: str = found[0][0]
@@ -75,6 +75,9 @@ class StoredLog(ABC):
     @property
     def incarnation(self) -> str:
         return self._incarnation
+
+    def replaced(self) -> bool:
+        return [value for (value,) in self._fetch(INCARNATION)] != [self._incarnation]
 
     def append(self, drafts: Sequence[Draft]) -> Head:
         rows, head = draft_rows(self._fence, drafts)
@@ -208,6 +211,8 @@ def _bytes_in(page: Sequence[Any]) -> int:
 def _is_text(digest: str, text: object) -> bool:
     return isinstance(text, bytes) and sha256(text).hexdigest() == digest
 
+
+INCARNATION = "SELECT value FROM meta WHERE key = 'incarnation'"
 
 LAST_HEADER = (
     "SELECT state FROM stored_events WHERE originator_id = 'commit' "

@@ -146,6 +146,10 @@ class MemoryLog:
         """Every text, in the order of digests."""
         return iter(sorted(self.disk.blobs.items()))
 
+    def replaced(self) -> bool:
+        """A disk keeps its log."""
+        return False
+
     def inspect(self, last: int) -> None:
         """There is no database underneath that could be damaged."""
 
