@@ -6,11 +6,13 @@ import msgspec
 import psycopg
 import pysqlite3  # type: ignore[import-untyped]
 import pytest
+from structlog.testing import capture_logs
 
 from ledger.events import Envelope, JobEnded, JobHeld, JobsSubmitted, Recorded
 from ledger.projection import Projection, Table
 from ledger.projection.checkpoint import Checkpoint
 from ledger.projection.database import file_of
+from ledger.projection.source import Batch, batch
 from ledger.projection.store import Overtaken, Store
 from ledger.testing.stories import Story
 from places import Place
@@ -198,20 +200,31 @@ def test_a_file_that_is_no_database_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("J4")
-@pytest.mark.parametrize("news", [True, False])
+@pytest.mark.parametrize("when", ["idle", "news", "after it was looked for"])
 def test_a_file_deleted_under_the_one_that_keeps_it_is_made_again(
-    news: bool, tmp_path: Path
+    when: str, tmp_path: Path
 ) -> None:
     """Also while nothing happens: nothing is written to a file that nobody finds."""
     projection, place, source = names(), Place(tmp_path, None), Told(some_jobs(3))
     follower = kept(projection, place, source)
     follower.catch_up()
     wanted = dump(follower)
-    for file in file_of(tmp_path, projection).parent.iterdir():
-        file.unlink()
+
+    def lost(after: int) -> Batch | None:
+        for file in file_of(tmp_path, projection).parent.iterdir():
+            file.unlink()
+        return batch(source, after)
+
+    news = when != "idle"
     if news:
         source.story.submit("bob")
-    follower.catch_up()
+    with capture_logs() as said:
+        if when == "after it was looked for":
+            follower.step(lost)
+        else:
+            lost(0)
+        follower.catch_up()
+    assert [one["event"] for one in said] == ["the file is gone: projection is made again"]
     found = behind(place, projection, ROWS.replace("projections.", ""))
     assert found == [(4 if news else 3,)]
     assert follower.checkpoint.position == source.head().position

@@ -40,7 +40,6 @@ class Follower:
         """
         try:
             if self._store.gone():
-                self._log.warning("the file is gone: projection is made again")
                 self._load()
             if self.stopped and not self._released():
                 return False
@@ -49,7 +48,8 @@ class Follower:
             taken = found(self.checkpoint.position)
             return taken is not None and self._take(taken)
         except Overtaken:
-            self._log.warning("projection changed by another process: read again")
+            if not self._store.gone():  # which may have happened since it was looked for
+                self._log.warning("projection changed by another process: read again")
             self._load()
             return True
 
@@ -70,6 +70,8 @@ class Follower:
         return live == folded(self.projection, self._source, checkpoint)
 
     def _load(self) -> None:
+        if self._store.gone():
+            self._log.warning("the file is gone: projection is made again")
         self.checkpoint = self._store.open()
         self._begin(empty=self.checkpoint.position == 0)
         if self.stopped:
