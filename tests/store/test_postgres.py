@@ -1,6 +1,7 @@
 """What only PostgreSQL can do to a log: lost answers, frozen writers, standbys, dead listeners."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -277,6 +278,23 @@ def test_a_long_read_goes_on_after_the_server_has_ended_the_sessions(url: str) -
         with pytest.raises(LogCorrupt) as damage:
             list(log.read())
         assert damage.value.position == 3000
+
+
+def test_a_long_read_beside_more_than_a_thousand_open_files(url: str) -> None:
+    """As in a master of so many agents: `select` knows no descriptor beyond 1023."""
+    with closing(PostgresLog(url, write=True)) as log:
+        log.append([draft(*(job_held(i) for i in range(100)))])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), max(limits[1], 2048)))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with closing(PostgresLog(url, write=False)) as log:
+            assert sum(1 for _ in log.read()) == 100
+            assert log._ahead is not None
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_log_in_a_schema_of_its_own(pg_url: str) -> None:

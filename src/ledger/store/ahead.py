@@ -30,6 +30,8 @@ class PagesAhead:
         self._connection = connect(url, read_only=True)
         self._server = self._connection.pgconn
         self._loader = Transformer(self._connection)
+        self._news = select.poll()  # `select` knows no descriptor beyond 1023
+        self._news.register(self._server.socket, select.POLLIN)
         self._asked = self._failed = False
         self._server.prepare(NAME, query.encode(), [INT8, INT8])
 
@@ -60,7 +62,7 @@ class PagesAhead:
         try:
             server.consume_input()
             while server.is_busy():
-                select.select([server.socket], [], [])
+                self._news.poll()
                 server.consume_input()
             found = server.get_result()
             while server.get_result() is not None:
