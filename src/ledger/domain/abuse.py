@@ -196,11 +196,12 @@ def _count_failure(p: Policy, r: Recorded, e: AttemptEnded, tally: Tally) -> Non
 
 
 def _judge_failing(c: Cluster, r: Recorded, e: AttemptEnded, tally: Tally) -> None:
-    percent, failed = c.policy.abuse_fail_percent, tally.amount
-    if 0 < c.policy.abuse_fail_jobs <= tally.of and 0 < percent * tally.of <= failed * 100:
-        share = failed * 100 // tally.of
+    percent, of = c.policy.abuse_fail_percent, tally.of - tally.gone_of
+    failed = tally.amount - tally.gone_amount
+    if 0 < c.policy.abuse_fail_jobs <= of and 0 < percent * of <= failed * 100:
+        share = failed * 100 // of
         window = FAILING.window(tally.span)
-        broken = Broken(share, percent, failed, tally.of, *window, tally.traces)
+        broken = Broken(share, percent, failed, of, *window, tally.traces)
         _broken(c, r, e.user, "failing", broken)
 
 
@@ -211,10 +212,11 @@ def _count_idle(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
     nodes = len(e.nodes) if e.node_count is None else e.node_count
     tally.of += 1
     _trace(r, e, tally, e.ran_us * nodes)
-    limit, held = c.policy.abuse_idle_node_s, tally.amount // SECOND
+    of, held_us = tally.of - tally.gone_of, tally.amount - tally.gone_amount
+    limit, held = c.policy.abuse_idle_node_s, held_us // SECOND
     if 0 < limit < held:
         window = IDLE.window(tally.span)
-        broken = Broken(held, limit, tally.of, tally.of, *window, tally.traces)
+        broken = Broken(held, limit, of, of, *window, tally.traces)
         _broken(c, r, e.user, "idle", broken)
 
 

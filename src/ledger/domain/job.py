@@ -262,7 +262,8 @@ def satisfied(dependency: Dependency, outcome: JobState) -> bool:
 
 def queue(c: Cluster, job: Job) -> None:
     """Put a job among those that only nodes or time keep waiting, if it belongs there."""
-    pool = c.waiting.setdefault(job.spec.pool, {})
+    if (pool := c.waiting.get(job.spec.pool)) is None:
+        pool = c.waiting[job.spec.pool] = {}
     if job.attempt is None and job.hold is None and not job.depends and not job.impossible:
         spec = job.spec
         pool[job.id] = Waiting(

@@ -23,7 +23,7 @@ from ledger.domain.state import (
 from ledger.domain.watch import Watched
 from ledger.events import JobSpec
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 """Raised whenever the state's shape or meaning changes: older checkpoints are then ignored."""
 
 
@@ -116,7 +116,7 @@ def from_bytes(data: bytes) -> Cluster:
         ended=bytearray(s.ended),
         keys=dict(s.keys),
         tokens=dict(s.tokens),
-        settled=OrderedDict(s.settled),
+        settled=dict(s.settled),
         watch=s.watch.watch(),
         next_outage=s.next_outage,
         next_notice=s.next_notice,

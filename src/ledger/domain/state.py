@@ -30,7 +30,8 @@ KEY_LIFETIME_US = 7 * 86_400 * 1_000_000
 """An idempotency key is remembered this long after the last of its jobs has ended."""
 
 SETTLED_REMEMBERED = 10_000
-"""End reports that need no further event when they are repeated: this many are remembered."""
+"""End reports that need no further event when they are repeated: the latest of them, at least this
+many and less than twice as many, are remembered."""
 
 OUTAGE_LIFETIME_US = 30 * 86_400 * 1_000_000
 """An outage is remembered this long after it was closed."""
@@ -315,7 +316,7 @@ class Cluster:
 
     `begins`: when those waiting jobs may begin that asked for a time.
     `idle_keys` and `settled` are ordered by age: a plain dict is slow to find its first once many
-    are gone.
+    are gone, one by one.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
     `absent_us`: how much of the log's time no master reigned, or its clock was put forward by.
     `outages` are open, in the order of their numbers; `past_outages` were closed within a month, in
@@ -344,7 +345,7 @@ class Cluster:
     nodes: dict[str, Node] = field(default_factory=dict)
     pools: dict[str, set[str]] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
-    settled: OrderedDict[tuple[int, int, str], int] = field(default_factory=OrderedDict)
+    settled: dict[tuple[int, int, str], int] = field(default_factory=dict)
     watch: Watch = field(default_factory=Watch)
     next_outage: int = 1
     next_notice: int = 1

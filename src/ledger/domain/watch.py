@@ -28,30 +28,31 @@ class Trace(NamedTuple):
 
 
 class Tally(msgspec.Struct, gc=False):
-    """What counts of one user in a window that slides: `of` how many events, `amount` what they
-    add up to. `span` is the number of the present span of the clock, which ends at `ends_at`, µs;
-    `spans` are the former ones that count, each with its own share of this, and `was_of` and
-    `was_amount` what these make. `traces`: the latest events with an amount, perhaps of before the
-    window."""
+    """What counts of one user in a window that slides.
+
+    `of` is how many events there were since this is kept, `amount` what they add up to; `gone_of`
+    and `gone_amount` are what these were where the window begins. `span` is the number of the
+    present span of the clock, which ends at `ends_at`, µs; `spans` are the former ones that count,
+    each with what `of` and `amount` were at its end. `traces`: the latest events with an amount,
+    perhaps of before the window.
+    """
 
     span: int
     ends_at: int
     of: int = 0
     amount: int = 0
-    was_of: int = 0
-    was_amount: int = 0
+    gone_of: int = 0
+    gone_amount: int = 0
     spans: list[tuple[int, int, int]] = []
     traces: list[Trace] = []
 
     def slide(self, span: int, ends_at: int, oldest: int) -> None:
         """The present span is this, and what lies before the oldest counts no more."""
         spans = self.spans
-        spans.append((self.span, self.of - self.was_of, self.amount - self.was_amount))
+        spans.append((self.span, self.of, self.amount))
         while spans and spans[0][0] < oldest:
-            _, of, amount = spans.pop(0)
-            self.of, self.amount = self.of - of, self.amount - amount
+            _, self.gone_of, self.gone_amount = spans.pop(0)
         self.span, self.ends_at = span, ends_at
-        self.was_of, self.was_amount = self.of, self.amount
 
 
 def near_from(limit: int) -> int:

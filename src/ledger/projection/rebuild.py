@@ -18,7 +18,7 @@ import stamina
 from ledger.projection.checkpoint import Checkpoint
 from ledger.projection.follower import Follower
 from ledger.projection.model import Projection
-from ledger.projection.source import Source, batch
+from ledger.projection.source import Batches, Source
 from ledger.projection.store import Overtaken, Store
 
 AT_ONCE = 20_000
@@ -51,10 +51,10 @@ def rebuild(
     ):
         store.open()
         beside.discard()
-        follower = Follower(twin, beside, source)
+        follower, batches = Follower(twin, beside, source), Batches(source, AT_ONCE)
         while True:
             head = source.head().position
-            while follower.step(lambda after: batch(source, after, AT_ONCE)):
+            while follower.step(batches.next):
                 progress(follower.checkpoint.position, head)
             if follower.stopped:
                 beside.discard()

@@ -1,6 +1,7 @@
 """What a projection reads: whole commits out of a log, some at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from ledger.codec import BrokenEvent, UnknownEvent
@@ -79,13 +80,37 @@ def batch(source: Source, after: int, size: int = BATCH) -> Batch | None:
     reach = size
     while head.position > after:
         upto = min(after + reach + 1, head.position)
-        found = _read(source, after, upto, size)
+        found = _read(source, source.read(after, upto), after, size)
         if found.events or found.unreadable or upto == head.position:
-            whole = upto == head.position and len(found.events) == found.seen
-            end = head if whole and not found.unreadable else _end(source, after, found.events)
-            return Batch(found.events, end, found.unreadable)
+            return _batch(source, after, found, head if upto == head.position else None)
         reach *= 2
     return None
+
+
+class Batches:
+    """The same, out of one read of all that the log holds when it begins: of a long one, whole
+    commits are read ahead while those before them are made use of (`ledger.store.ahead`)."""
+
+    def __init__(self, source: Source, size: int) -> None:
+        self._source, self._size = source, size
+        self._behind, self._head = -1, BEGINNING
+        self._events: Iterator[Recorded] = iter(())
+        self._beyond: Recorded | None = None
+
+    def next(self, after: int) -> Batch | None:
+        """The next whole commits behind `after`, which lie where those before them ended; if not,
+        they are read anew. None if there are none."""
+        if after != self._behind:
+            self._head = self._source.head()
+            if self._head.position <= after:
+                return None
+            self._events, self._beyond = self._source.read(after, self._head.position), None
+        events = self._events if self._beyond is None else chain((self._beyond,), self._events)
+        found = _read(self._source, events, after, self._size)
+        made = _batch(self._source, after, found, self._head)
+        self._beyond = found.beyond
+        self._behind = -1 if found.beyond is None else made.end.position
+        return made
 
 
 def weight_of(recorded: Recorded) -> int:
@@ -119,19 +144,21 @@ def skips(source: Source, projection: str) -> frozenset[int]:
 
 
 class _Read(NamedTuple):
+    """`beyond`: the event behind them, if that was looked at."""
+
     events: list[Recorded]
-    seen: int
+    beyond: Recorded | None
     unreadable: tuple[int, str] | None
 
 
-def _read(source: Source, after: int, upto: int, size: int) -> _Read:
+def _read(source: Source, found: Iterable[Recorded], after: int, size: int) -> _Read:
+    """The first whole commits of these events behind `after`."""
     events: list[Recorded] = []
-    weight = seen = 0
+    weight = 0
     try:
-        for recorded in source.read(after, upto):
-            seen += 1
+        for recorded in found:
             if weight >= size and recorded.commit != events[-1].commit:
-                break
+                return _Read(events, recorded, None)
             events.append(recorded)
             weight += weight_of(recorded)
     except (UnknownEvent, BrokenEvent) as error:
@@ -139,8 +166,15 @@ def _read(source: Source, after: int, upto: int, size: int) -> _Read:
         at = last + (1 if events and source.commit_at(last) is None else 2)
         while events and source.commit_at(events[-1].position) is None:
             events.pop()
-        return _Read(events, seen, (at, str(error)))
-    return _Read(events, seen, None)
+        return _Read(events, None, (at, str(error)))
+    return _Read(events, None, None)
+
+
+def _batch(source: Source, after: int, found: _Read, head: Place | None) -> Batch:
+    """What was read; `head`: where a read that came to its end has ended."""
+    whole = found.beyond is None and found.unreadable is None
+    end = head if whole and head is not None else _end(source, after, found.events)
+    return Batch(found.events, end, found.unreadable)
 
 
 def _end(source: Source, after: int, events: list[Recorded]) -> Place:

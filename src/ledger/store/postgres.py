@@ -3,7 +3,6 @@
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from psycopg.pq import Format
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier
 
-from ledger.store.ahead import PagesAhead
+from ledger.store.ahead import Place
 from ledger.store.chain import EMPTY, Head, Row
 from ledger.store.commits import check_fence, head_of
 from ledger.store.listener import Listener
@@ -30,7 +29,7 @@ from ledger.store.log import (
     StorageFull,
 )
 from ledger.store.session import connect, parameters
-from ledger.store.stored import LAST_HEADER, PAGE_OF_ROWS, Ask, StoredLog
+from ledger.store.stored import LAST_HEADER, StoredLog
 
 INT8, BYTEA, TEXT = 20, 17, 25
 """PostgreSQL's numbers of its types."""
@@ -42,8 +41,6 @@ CHUNK_BYTES = 1 << 20
 RESOLVE_S = 10.0
 """How long an append may look for what became of a commit whose answer was lost."""
 RETRY_S = 0.1
-MANY = 5_000
-"""Rows that are worth a second connection."""
 
 
 class Datastore(library.PostgresDatastore):
@@ -168,17 +165,6 @@ def chunks(rows: Sequence[R]) -> Iterator[Sequence[R]]:
         yield rows[start:]
 
 
-def _with_marks(query: str, *marks: str) -> str:
-    """A query of `stored` as it is put here: the last mark stands for all that are left."""
-    query = query.replace("{position}", "notification_id").replace("{headers}", "")
-    for mark in marks[:-1]:
-        query = query.replace("?", mark, 1)
-    return query.replace("?", marks[-1])
-
-
-PAGE_OF_ROWS_AHEAD = _with_marks(PAGE_OF_ROWS, "$1", "$2")
-
-
 class PostgresLog(StoredLog):
     """`Log` over the tables that the migrations have made in the URL's first schema.
 
@@ -186,7 +172,7 @@ class PostgresLog(StoredLog):
     """
 
     position = "notification_id"
-    page = 400  # about what a Unix socket holds: no more can be made ahead
+    page = 400
 
     def __init__(self, url: str, *, write: bool, resolve_s: float = RESOLVE_S) -> None:
         self._url = url
@@ -196,7 +182,6 @@ class PostgresLog(StoredLog):
         self._recorder = PostgresRecorder(Datastore(url, schema[0] if schema else "public"))
         self._writer: Connection[Any] | None = None
         self._listener: Listener | None = None
-        self._ahead: PagesAhead | None = None
         self._starting = Lock()
         self._warned: list[str] = []
         try:
@@ -220,7 +205,8 @@ class PostgresLog(StoredLog):
             self._warned.append(notice.message_primary or "")
 
     def _fetch(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        query = _with_marks(query, "%s")
+        query = query.replace("{position}", self.position).replace("{headers}", "")
+        query = query.replace("?", "%s")
         try:
             return self._fetch_once(query, parameters)
         except (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted) as error:
@@ -231,30 +217,9 @@ class PostgresLog(StoredLog):
         self._reader = connect(self._url, read_only=True)
         return self._fetch_once(query, parameters)
 
-    @contextmanager
-    def _reading(self, count: int) -> Iterator[Ask]:
-        """Of many rows the server makes a page while the one before it is used."""
-        with super()._reading(count) as one_by_one:
-            ahead = self._taken() if count >= MANY else None
-            if ahead is None:
-                yield one_by_one
-                return
-
-            try:
-                yield lambda after, upto: ahead.ask(after, upto, one_by_one(after, upto))
-            finally:
-                if ahead.idle and self._ahead is None and not self._reader.closed:
-                    self._ahead = ahead
-                else:
-                    ahead.close()
-
-    def _taken(self) -> PagesAhead | None:
-        """The second connection, for one reader: who reads meanwhile has another. None where the
-        server has no room for it."""
-        ahead, self._ahead = self._ahead, None
-        with suppress(LogUnavailable):
-            ahead = ahead or PagesAhead(self._url, PAGE_OF_ROWS_AHEAD)
-        return ahead
+    @property
+    def place(self) -> Place:
+        return Place("postgres", self._url)
 
     def inspect(self, last: int) -> None:
         """Does the index by which heads are found know the last row?"""
@@ -383,7 +348,7 @@ class PostgresLog(StoredLog):
     def close(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        for connection in (self._reader, self._writer, self._ahead):
+        for connection in (self._reader, self._writer):
             if connection is not None:
                 connection.close()
         self._recorder.datastore.close()

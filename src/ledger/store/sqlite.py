@@ -19,6 +19,7 @@ from eventsourcing.persistence import (
     Subscription,
 )
 
+from ledger.store.ahead import Place
 from ledger.store.bell import BUSY_S
 from ledger.store.chain import EMPTY, Head, Row
 from ledger.store.commits import check_fence, head_of
@@ -244,6 +245,10 @@ class SQLiteLog(StoredLog):
                 if _is_damage(error):
                     raise LogCorrupt(f"the file is damaged: {error}", 0) from error
                 raise
+
+    @property
+    def place(self) -> Place:
+        return Place("sqlite", str(self._path.absolute()))
 
     def replaced(self) -> bool:
         """What is read here is the file that was opened, wherever it lies by now."""

@@ -1,9 +1,7 @@
 """What a log does alike on both databases: the queries that read it, and the shape of an append."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
 from typing import Any, ClassVar, cast
@@ -11,9 +9,11 @@ from typing import Any, ClassVar, cast
 import msgspec
 
 from ledger.events import Recorded
+from ledger.store.ahead import Place, read_ahead, worth
 from ledger.store.bell import Bell
 from ledger.store.chain import EMPTY, Head, Row, decode_header
 from ledger.store.commits import (
+    Commit,
     check_blobs,
     check_rows,
     commits,
@@ -28,10 +28,6 @@ BLOBS_AT_ONCE = 500
 FIRST_PAGE = 100
 PAGE_BYTES = 8 << 20
 """About so much is read at a time: an event may have a megabyte, most have some hundred bytes."""
-
-
-Ask = Callable[[int, int], Callable[[], list[Any]]]
-"""Asks for the rows behind a position, up to another; what it gives waits for them."""
 
 
 class StoredLog(ABC):
@@ -68,8 +64,17 @@ class StoredLog(ABC):
         Raises `Fenced`, `NothingWritten` or `AppendFailed`.
         """
 
+    @property
+    @abstractmethod
+    def place(self) -> Place:
+        """Where another process finds this log."""
+
     @abstractmethod
     def inspect(self, last: int) -> None:
+        """What `Log` says."""
+
+    @abstractmethod
+    def close(self) -> None:
         """What `Log` says."""
 
     @property
@@ -126,42 +131,45 @@ class StoredLog(ABC):
         start = EMPTY if after == 0 else self.commit_at(after)
         if start is None:
             raise ValueError(f"no commit ends at position {after}")
-        found = commits(start, self._pages(after, upto), whole=upto is None)
+        found = self._commits(start, upto)
         return chain.from_iterable(recorded(commit, self._incarnation) for commit in found)
 
+    def _commits(self, head: Head, upto: int | None) -> Iterator[Commit]:
+        """The whole commits behind one, the first many of them by another process."""
+        last = self._last(upto)
+        if worth(last - head.position):
+            for commit in read_ahead(self, head, last):
+                yield commit
+                head = commit.head
+        yield from commits(head, self.pages(head.position, upto), whole=upto is None)
+
     def rows(self, after: int = 0, upto: int | None = None) -> Iterator[Row]:
-        return (Row._make(row) for page in self._pages(after, upto) for row in page)
+        return (Row._make(row) for page in self.pages(after, upto) for row in page)
 
-    def _last_position(self) -> int:
-        return self._fetch("SELECT max({position}) FROM stored_events")[0][0] or 0
+    def _last(self, upto: int | None) -> int:
+        """The last position, or the last one that is asked for."""
+        found: int = self._fetch("SELECT max({position}) FROM stored_events")[0][0] or 0
+        return found if upto is None else min(found, upto)
 
-    def _pages(self, after: int, upto: int | None) -> Iterator[list[Row]]:
-        """Pages of plain tuples in the order of `Row`: making `Row`s of them costs a tenth."""
+    def pages(self, after: int, upto: int | None) -> Iterator[list[Row]]:
+        """Stored rows behind a position, up to another or all, unchecked.
+
+        They are plain tuples in the order of `Row`: making `Row`s of them costs a tenth.
+        """
         try:
-            last = self._last_position() if upto is None else min(self._last_position(), upto)
-            with self._reading(last - after) as ask:
-                end = min(after + FIRST_PAGE, last)
-                asked = ask(after, end)
-                while after < last:
-                    page = asked()
-                    size = min(self.page, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
-                    begin, end = end, min(end + size, last)
-                    if begin < last:
-                        asked = ask(begin, end)
-                    yield cast("list[Row]", page)
-                    after = page[-1][0] if page else after
-                    if after != begin:  # and the chain noticed nothing: a commit ends there
-                        raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
+            last, size = self._last(upto), FIRST_PAGE
+            while after < last:
+                end = min(after + size, last)
+                page = self._fetch(PAGE_OF_ROWS, (after, end))
+                size = min(self.page, PAGE_BYTES * len(page) // _bytes_in(page) + 1)
+                yield cast("list[Row]", page)
+                after = page[-1][0] if page else after
+                if after != end:  # and the chain noticed nothing: a commit ends there
+                    raise LogCorrupt(f"rows up to {last} are there and can't be reached", 0)
         except LogCorrupt as damage:
             if damage.position:
                 raise
             yield from self._rows_before(damage, after)
-
-    @contextmanager
-    def _reading(self, count: int) -> Iterator[Ask]:
-        """How to ask for the pages of so many rows: each is asked for before the one before it is
-        made use of. Here nothing is gained by that: it is fetched when it is wanted."""
-        yield lambda after, upto: partial(self._fetch, PAGE_OF_ROWS, (after, upto))
 
     def _rows_before(self, damage: LogCorrupt, after: int) -> Iterator[list[Row]]:
         """The rows up to the first that can't be read, one a page; then the damage, located."""
