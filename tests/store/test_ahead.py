@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ledger.events import Recorded
+from ledger.events import JobReleased, Recorded
 from ledger.store import ahead
 from ledger.store.location import db_upgrade
 from ledger.store.log import Log, LogCorrupt
@@ -234,7 +234,7 @@ def test_another_log_that_lies_there_by_now_is_not_read(
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE stored_events SET topic = 'job_held.v2'",
+        f"UPDATE stored_events SET topic = '{JobReleased.name}'",
         "UPDATE stored_events SET originator_id = 'job-1'",
         "DELETE FROM stored_events",
     ],
@@ -266,9 +266,11 @@ def test_what_it_finds_wrong_is_told_as_if_it_were_not_there(
 def upto_the_damage(log: Log) -> tuple[list[Recorded], LogCorrupt]:
     """What comes of a log before it says that it is damaged, and what it says."""
     found: list[Recorded] = []
-    with pytest.raises(LogCorrupt) as damage:
+    try:
         found.extend(recorded for recorded in log.read())
-    return found, damage.value
+    except LogCorrupt as damage:
+        return found, damage
+    raise AssertionError("nothing was found wrong")
 
 
 def test_more_than_a_thousand_open_files(log: Log, events: list[Recorded]) -> None:
