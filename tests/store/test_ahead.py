@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ledger.events import JobReleased, Recorded
+from ledger.events import Recorded
 from ledger.store import ahead
 from ledger.store.location import db_upgrade
 from ledger.store.log import Log, LogCorrupt
@@ -234,7 +234,7 @@ def test_another_log_that_lies_there_by_now_is_not_read(
 @pytest.mark.parametrize(
     "statement",
     [
-        f"UPDATE stored_events SET topic = '{JobReleased.name}'",
+        "UPDATE stored_events SET topic = 'job.released.v1'",
         "UPDATE stored_events SET originator_id = 'job-1'",
         "DELETE FROM stored_events",
     ],
