@@ -186,14 +186,13 @@ def test_nothing_is_remembered_of_those_who_have_long_done_nothing() -> None:
         story.tick(60)
     notice(story)
     watch = story.cluster.watch
-    assert {len(t.spans) for t in watch.failing.values()} == {0}
-    assert max(len(t.traces) for t in watch.failing.values()) == 20
+    assert {len(t.spans) for t in watch.failing.users.values()} == {0}
+    assert max(len(t.traces) for t in watch.failing.users.values()) == 20
     story.tick(14 * 3_600)
     storm(story, "late")
     failed(story, "late", cpu_us=0)
-    assert [set(x) for x in (watch.requests, watch.near, watch.failing, watch.idle)] == [
-        {"late"}
-    ] * 4
+    kept = (watch.requests, watch.near, watch.failing.users, watch.idle.users)
+    assert [set(users) for users in kept] == [{"late"}] * 4
     assert set(watch.bursts) == {("late", "submissions")}
     check(story)
 
@@ -204,9 +203,10 @@ def test_a_window_has_a_bound_whatever_happens_in_it() -> None:
         failed(story, "ann", 4, cpu_us=0)
         story.tick(30)
     watch = story.cluster.watch
-    assert len(watch.failing["ann"].spans) == 59
-    assert watch.failing["ann"].of - watch.failing["ann"].gone_of == 120
-    assert len(watch.idle["ann"].spans) == 2
+    tally = watch.failing.users["ann"]
+    assert len(tally.spans) == 59
+    assert tally.of - tally.gone_of == 120
+    assert len(watch.idle.users["ann"].spans) == 2
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────

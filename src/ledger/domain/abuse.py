@@ -9,7 +9,6 @@ before it, so that what is kept of a user has a bound.
 Who has broken a rule is not noticed again before nothing of it has counted any more for an hour.
 """
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from ledger.commands import AnswerAbuse, NoteAbuse
 from ledger.domain.errors import UnknownFinding
 from ledger.domain.permissions import demand
 from ledger.domain.state import Ask, Cluster, Outcome, Policy
-from ledger.domain.watch import EVIDENCE, Tally, Trace, near_from
+from ledger.domain.watch import EVIDENCE, Tallies, Tally, Trace, near_from
 from ledger.events import (
     AbuseAnswered,
     AbuseFound,
@@ -125,9 +124,9 @@ def new_policy(c: Cluster, policy: Policy) -> None:
         w.near.clear()
         w.near_from = near_from(policy.abuse_submissions_per_min)
     if "failing" in changed:
-        w.failing.clear()
+        w.failing = Tallies()
     if "idle" in changed:
-        w.idle.clear()
+        w.idle = Tallies()
 
 
 def count_submission(c: Cluster, r: Recorded, e: JobsSubmitted) -> None:
@@ -157,9 +156,9 @@ def _near_the_limit(c: Cluster, r: Recorded, e: JobsSubmitted, n: int) -> None:
 
 def count_end(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
     """One more attempt that has ended; it may have failed at once, or had its nodes idle."""
-    tally = c.watch.failing.get(e.user)
+    tally = c.watch.failing.users.get(e.user)
     if tally is None or r.at >= tally.ends_at:
-        tally = _slid(c.watch.failing, FAILING, e.user, r.at)
+        tally = _slid(c.watch.failing, FAILING, e.user, tally, r.at)
     tally.of += 1
     if e.outcome in FAILURES:
         _count_failure(c.policy, r, e, tally)
@@ -169,18 +168,18 @@ def count_end(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
         _count_idle(c, r, e)
 
 
-def _slid(tallies: OrderedDict[str, Tally], sliding: Sliding, user: str, at: int) -> Tally:
-    """What counts of a user in a span that has begun; who has nothing that counts is forgotten."""
+def _slid(tallies: Tallies, sliding: Sliding, user: str, tally: Tally | None, at: int) -> Tally:
+    """What counts of a user in a span that has begun. Once in a window's time all those of whom
+    nothing counts are forgotten."""
     span = at // sliding.span_us
     ends_at, oldest = (span + 1) * sliding.span_us, span - sliding.spans + 1
-    tally = tallies.get(user)
     if tally is None:
-        tally = tallies[user] = Tally(span, ends_at)
+        tally = tallies.users[user] = Tally(span, ends_at)
     else:
         tally.slide(span, ends_at, oldest)
-        tallies.move_to_end(user)
-    while next(iter(tallies.values())).span < oldest:
-        tallies.popitem(last=False)
+    if tallies.since < oldest:
+        tallies.since = span
+        tallies.users = {u: t for u, t in tallies.users.items() if t.span >= oldest}
     return tally
 
 
@@ -206,9 +205,9 @@ def _judge_failing(c: Cluster, r: Recorded, e: AttemptEnded, tally: Tally) -> No
 
 
 def _count_idle(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
-    tally = c.watch.idle.get(e.user)
+    tally = c.watch.idle.users.get(e.user)
     if tally is None or r.at >= tally.ends_at:
-        tally = _slid(c.watch.idle, IDLE, e.user, r.at)
+        tally = _slid(c.watch.idle, IDLE, e.user, tally, r.at)
     nodes = len(e.nodes) if e.node_count is None else e.node_count
     tally.of += 1
     _trace(r, e, tally, e.ran_us * nodes)

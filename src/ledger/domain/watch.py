@@ -3,7 +3,6 @@
 It has a bound for each user, and users who have done nothing lately are forgotten.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,6 +54,14 @@ class Tally(msgspec.Struct, gc=False):
         self.span, self.ends_at = span, ends_at
 
 
+class Tallies(msgspec.Struct, gc=False):
+    """The tallies of all users who have done something lately; `since` is the span in which those
+    who had not were last forgotten."""
+
+    users: dict[str, Tally] = {}
+    since: int = 0
+
+
 def near_from(limit: int) -> int:
     """A user's submissions in a minute up to which none can be evidence; `limit` 0: any number."""
     return limit + 1 - EVIDENCE if limit else 1 << 62
@@ -65,8 +72,8 @@ class Watch:
     """What is remembered of users so that it is seen who breaks a rule of use.
 
     `requests`: submissions of the minute that ends at `minute_ends`; of users with more than
-    `near_from` of them, `near` has the events. `failing` and `idle`: whose attempts ended within
-    the windows of these rules, the longest silent first. `bursts`: users who have broken a rule,
+    `near_from` of them, `near` has the events. `failing` and `idle`: the attempts that ended within
+    the windows of these rules. `bursts`: users who have broken a rule,
     and from when on nothing of it counts. `due`: findings that are not on record yet, and have no
     number. `findings` are on record.
     """
@@ -76,22 +83,22 @@ class Watch:
     near_from: int = near_from(SUBMISSIONS_PER_MIN)
     requests: dict[str, int] = field(default_factory=dict)
     near: dict[str, list[Trace]] = field(default_factory=dict)
-    failing: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
-    idle: OrderedDict[str, Tally] = field(default_factory=OrderedDict)
+    failing: Tallies = field(default_factory=Tallies)
+    idle: Tallies = field(default_factory=Tallies)
     bursts: dict[tuple[str, AbuseRule], int] = field(default_factory=dict)
     due: dict[tuple[str, AbuseRule], AbuseFound] = field(default_factory=dict)
 
 
 class Watched(msgspec.Struct, array_like=True):
-    """`Watch` as it is stored: what is in an order in it stays so, the rest is sorted."""
+    """`Watch` as it is stored."""
 
     findings: int
     minute_ends: int
     near_from: int
     requests: list[tuple[str, int]]
     near: list[tuple[str, list[Trace]]]
-    failing: list[tuple[str, Tally]]
-    idle: list[tuple[str, Tally]]
+    failing: Tallies
+    idle: Tallies
     bursts: list[tuple[tuple[str, AbuseRule], int]]
     due: list[AbuseFound]
 
@@ -104,8 +111,8 @@ class Watched(msgspec.Struct, array_like=True):
             near_from=w.near_from,
             requests=sorted(w.requests.items()),
             near=sorted(w.near.items()),
-            failing=list(w.failing.items()),
-            idle=list(w.idle.items()),
+            failing=w.failing,
+            idle=w.idle,
             bursts=sorted(w.bursts.items()),
             due=[w.due[key] for key in sorted(w.due)],
         )
@@ -118,8 +125,8 @@ class Watched(msgspec.Struct, array_like=True):
             near_from=self.near_from,
             requests=dict(self.requests),
             near=dict(self.near),
-            failing=OrderedDict(self.failing),
-            idle=OrderedDict(self.idle),
+            failing=self.failing,
+            idle=self.idle,
             bursts=dict(self.bursts),
             due={(found.user, found.rule): found for found in self.due},
         )
