@@ -17,6 +17,7 @@ KEPT_ROWS = 50_000
 """Rows remembered from batch to batch; where they come to be more, all are forgotten."""
 
 AT_ONCE = 1000
+"""Events that are gone through table by table: so many stay in a processor's cache."""
 
 NOTHING = -(2**63) - 1
 """Less than any number in a database."""
@@ -68,7 +69,11 @@ class Rows:
         if skipped:
             events = [recorded for recorded in events if recorded.position not in skipped]
         stored = None if self._complete else self._stored
-        return [kept.take(events, stored) for kept in self._tables]
+        for start in range(0, len(events), AT_ONCE):
+            some = events[start : start + AT_ONCE]
+            for kept in self._tables:
+                kept.take(some, stored)
+        return [kept.change() for kept in self._tables]
 
     def forget(self) -> None:
         """After a batch is safe: remember no more than `KEPT_ROWS`."""
@@ -87,26 +92,25 @@ class Rows:
 
 
 class _Kept:
-    """What is remembered of a table. No row of it depends on one of another, so that a batch is
-    taken in table by table."""
+    """What is remembered of a table. No row of it depends on one of another, so that events are
+    taken in table by table. `_before` has the rows that a batch touches, as they were before it."""
 
     def __init__(self, table: Table[Any]) -> None:
         self.table = table
         self.rows: dict[Key, Any] = {}
+        self._before: dict[Key, Any] = {}
         self._numbered = table.columns[0].kind == "int"
         self._greatest: Any = None
 
-    def take(self, events: Sequence[Recorded], stored: Stored | None) -> Change:
-        """What a batch changes; `stored` has the rows that are not remembered, if there are any.
-
-        Raises `Undigestable`.
-        """
+    def take(self, events: Sequence[Recorded], stored: Stored | None) -> None:
+        """Take in a part of a batch; `stored` has the rows that are not remembered, if there are
+        any. Raises `Undigestable`."""
         wanted = self.table.events
         mine = [recorded for recorded in events if type(recorded.event) in wanted]
         if not mine:
-            return Change(self.table, [], [], [])
-        keys, before = self._touched(mine)
-        self._find(before, stored)
+            return
+        keys, touched = self._touched(mine)
+        self._find(touched, stored)
         rows, evolve = self.rows, self.table.evolve
         try:
             for recorded, some in zip(mine, keys, strict=True):
@@ -114,22 +118,24 @@ class _Kept:
                     rows[key] = evolve(key, rows[key], recorded)
         except Exception as error:
             raise Undigestable(recorded, error) from error
-        return self._change(before)
 
-    def _touched(self, events: Sequence[Recorded]) -> tuple[list[Iterable[Key]], dict[Key, Any]]:
-        """The keys of the rows that each of these events touches, and all of them, once each."""
-        keys_of, keys, touched = self.table.keys, list[Iterable[Key]](), dict[Key, Any]()
+    def _touched(self, events: Sequence[Recorded]) -> tuple[list[Iterable[Key]], list[Key]]:
+        """The keys of the rows that each of these events touches, and those that no event of this
+        batch has touched before."""
+        keys_of, before = self.table.keys, self._before
+        keys, touched = list[Iterable[Key]](), dict[Key, None]()
         try:
             for recorded in events:
                 some = tuple(keys_of(recorded))
                 keys.append(some)
                 for key in some:
-                    touched[key] = None
+                    if key not in before:
+                        touched[key] = None
         except Exception as error:
             raise Undigestable(recorded, error) from error
-        return keys, touched
+        return keys, list(touched)
 
-    def _find(self, touched: dict[Key, Any], stored: Stored | None) -> None:
+    def _find(self, touched: list[Key], stored: Stored | None) -> None:
         """Let the touched rows be there, and noted, as they are before the batch."""
         rows = self.rows
         if missing := [key for key in touched if key not in rows]:
@@ -137,7 +143,7 @@ class _Kept:
             if stored is not None and (old := self._old(missing, stored)):
                 rows.update(stored.load(self.table, old))
         for key in touched:
-            touched[key] = rows[key]
+            self._before[key] = rows[key]
 
     def _old(self, keys: list[Key], stored: Stored) -> list[Key]:
         """Those of these keys that need looking for: not such as begin with a greater number than
@@ -152,10 +158,11 @@ class _Kept:
         except TypeError:  # not numbers at all: the database will refuse them
             return keys
 
-    def _change(self, before: dict[Key, Any]) -> Change:
-        """What has become of the touched rows, in the order of their keys: a database takes rows
-        faster where they lie side by side."""
-        rows = self.rows
+    def change(self) -> Change:
+        """What has become of the rows that a batch has touched, in the order of their keys: a
+        database takes rows faster where they lie side by side."""
+        rows, before = self.rows, self._before
+        self._before = {}
         changed = [key for key, row in before.items() if rows[key] is not row]
         try:
             changed.sort()

@@ -172,7 +172,7 @@ class PostgresLog(StoredLog):
     """
 
     position = "notification_id"
-    page = 400
+    page = 1000
 
     def __init__(self, url: str, *, write: bool, resolve_s: float = RESOLVE_S) -> None:
         self._url = url
