@@ -315,8 +315,8 @@ class Cluster:
     """The fold: all that the master decides from. Changed by `cluster.evolve` alone.
 
     `begins`: when those waiting jobs may begin that asked for a time.
-    `idle_keys` and `settled` are ordered by age: a plain dict is slow to find its first once many
-    are gone, one by one.
+    `idle_keys` and `settled` are ordered by age; the first, whose keys go one by one, is no plain
+    dict, which is slow to find its first once many are gone.
     `lease_until`: agents that were told of a longer lease, since shortened, may hold it until then.
     `absent_us`: how much of the log's time no master reigned, or its clock was put forward by.
     `outages` are open, in the order of their numbers; `past_outages` were closed within a month, in
