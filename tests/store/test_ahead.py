@@ -263,6 +263,26 @@ def test_what_it_finds_wrong_is_told_as_if_it_were_not_there(
     assert read[0] == read[1] == events[: 60 * EVENTS]
 
 
+@pytest.mark.fault("B8")
+@pytest.mark.parametrize("many", [20, 1 << 60], ids=["ahead", "alone"])
+def test_where_even_the_last_position_can_t_be_read_the_damage_is_located(
+    tmp_path: Path, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path, None)
+    with closing(place.open(create=True)) as log:
+        head = log.append([draft(job_held(n, user=f"user-{n:05}")) for n in range(COMMITS)])
+    file = tmp_path / "log.db"
+    data = bytearray(file.read_bytes())
+    start = data.rindex(f"user-{COMMITS - 1:05}".encode()) // 4096 * 4096
+    data[start : start + 8] = bytes(8)
+    file.write_bytes(data)
+    monkeypatch.setattr(ahead, "MANY", many)
+    with closing(SQLiteLog(file, write=False)) as log:
+        found, damage = upto_the_damage(log)
+    assert head.position - 100 < damage.position <= head.position
+    assert found[-1].position < damage.position <= found[-1].position + 3
+
+
 def upto_the_damage(log: Log) -> tuple[list[Recorded], LogCorrupt]:
     """What comes of a log before it says that it is damaged, and what it says."""
     found: list[Recorded] = []

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from itertools import chain, count
 from typing import Any, ClassVar, cast
@@ -136,7 +137,9 @@ class StoredLog(ABC):
 
     def _commits(self, head: Head, upto: int | None) -> Iterator[Commit]:
         """The whole commits behind one, the first many of them by another process."""
-        last = self._last(upto)
+        last = head.position
+        with suppress(LogCorrupt):  # which is located below
+            last = self._last(upto)
         if worth(last - head.position):
             for commit in read_ahead(self, head, last):
                 yield commit
