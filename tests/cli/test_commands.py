@@ -378,3 +378,19 @@ def test_it_starts_quickly_and_ends_quietly() -> None:
 def test_a_shell_can_complete(call: Call) -> None:
     done = call("completion", "bash")
     assert (done.status, "complete -F _jobledger jobledger" in done.out) == (0, True)
+
+
+def test_what_a_node_was_given_is_said(service: Service, call: Call) -> None:
+    done = {"changed": True, "state": "idle", "position": 7}
+    service.say("PATCH", "/v1/nodes/n1", done)
+    assert call("node", "set", "n1", "--rack", "r7", "--features", "big, gpu").err == (
+        "Node n1 has rack r7, features big,gpu now.\n"
+    )
+    service.say("PATCH", "/v1/nodes/n1", done | {"changed": False})
+    assert call("node", "set", "n1", "--switch", "").err == "Node n1 has no switch already.\n"
+
+
+def test_what_a_command_does_not_take_is_named(call: Call) -> None:
+    done = call("policy", "set", "--notify", "5")
+    assert done.status == 64
+    assert "`jobledger policy set` does not take 5." in done.err

@@ -50,7 +50,7 @@ def broken(corrupt: "LogCorrupt") -> str:
 
 def _misused(error: "CycloptsError") -> tuple[str, str]:
     """What is wrong with a command line, and how to find out what is right."""
-    from cyclopts import MissingArgumentError
+    from cyclopts import MissingArgumentError, UnusedCliTokensError
 
     command = " ".join(["jobledger", *(error.command_chain or ())])
     if command == "jobledger":
@@ -61,6 +61,8 @@ def _misused(error: "CycloptsError") -> tuple[str, str]:
     if isinstance(error, MissingArgumentError) and argument and not error.keyword:
         what = argument.parameter.help or ""
         return f"`{command}` needs {argument.name}" + (f": {what}" if what else "."), hint
+    if isinstance(error, UnusedCliTokensError):
+        return f"`{command}` does not take {' '.join(error.unused_tokens or ())}.", hint
     return str(error), hint
 
 

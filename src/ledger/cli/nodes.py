@@ -141,7 +141,20 @@ def set_(
     if not fields:
         raise BadWord("Say what to set, such as --rack r7.")
     wanted = ConfigureIn(**fields)  # type: ignore[arg-type]
-    return _each(names, lambda c, n: c.configure(n, wanted), quiet, at)
+    said = ", ".join(_what(name, value) for name, value in fields.items())
+    return _each(
+        names,
+        lambda c, n: c.configure(n, wanted),
+        quiet,
+        at,
+        lambda n, done: f"Node {n} has {said} {'now' if done.changed else 'already'}.",
+    )
+
+
+def _what(name: str, value: object) -> str:
+    """What a node has: `rack r7`, `features big,gpu`, `no switch`."""
+    text = ",".join(value) if isinstance(value, tuple) else value
+    return f"{name} {text}" if text else f"no {name}"
 
 
 def _name(text: str) -> str:
@@ -152,12 +165,16 @@ def _name(text: str) -> str:
 
 
 def _each(
-    names: tuple[str, ...], act: Callable[["Client", str], "DoneOut"], quiet: bool, at: Service
+    names: tuple[str, ...],
+    act: Callable[["Client", str], "DoneOut"],
+    quiet: bool,
+    at: Service,
+    said: Callable[[str, "DoneOut"], str] | None = None,
 ) -> int:
     if not names:
         raise BadWord("Name at least one node.")
-    return each(node_names(",".join(names)), act, _said, quiet, at)
+    return each(node_names(",".join(names)), act, said or _said, quiet, at)
 
 
 def _said(node: str, done: "DoneOut") -> str:
-    return f"Node {node} is {done.state or 'set'}{'' if done.changed else ' already'}."
+    return f"Node {node} is {done.state}{'' if done.changed else ' already'}."
