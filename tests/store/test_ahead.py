@@ -154,6 +154,7 @@ def test_when_it_is_killed_or_frozen_whoever_reads_goes_on(
 
 
 GARBAGE = "import sys; sys.stdout.buffer.write(bytes(range(250)) * 100)"
+TOO_MUCH = "import sys; sys.stdout.buffer.write(bytes([255] * 1000))"
 LEFT_OUT = """
 import itertools, ledger.store.ahead as a
 commits = a.commits
@@ -175,10 +176,11 @@ a.main()
         ("pass", 0, "it has ended"),
         ("raise SystemExit(3)", 0, "it has ended"),
         (GARBAGE, 0, "is not gone on with"),
+        (TOO_MUCH, 0, "begins to say 4294967295 bytes"),
         (LEFT_OUT, 0, "behind commit 0 it gives 2"),
         (SHORT, 50, ""),
     ],
-    ids=["ended", "failed", "garbage", "left out", "short"],
+    ids=["ended", "failed", "garbage", "too much", "left out", "short"],
 )
 def test_what_is_not_whole_is_read_without(
     log: Log,

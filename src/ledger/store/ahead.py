@@ -43,6 +43,9 @@ MANY = 100_000
 AT_ONCE = 300
 """Rows that are handed over together, or one commit: so many stay in a processor's cache."""
 
+MOST_BYTES = 1 << 30
+"""No page, and no commit, comes near it."""
+
 PIPE_BYTES = 1 << 20
 STUCK_S = 90.0
 """So long nothing is heard of a process that hangs: longer than a database may take to answer."""
@@ -160,6 +163,8 @@ class _Process:
 
     def _hear(self) -> _Said:
         (size,) = _size.unpack(self._read(_size.size))
+        if size > MOST_BYTES:
+            raise _Useless(f"it begins to say {size} bytes")
         said = _said(self._read(size))
         if said.error:
             raise _Useless(said.error)
