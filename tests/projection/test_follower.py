@@ -9,7 +9,7 @@ from ledger.codec import UnknownEvent
 from ledger.events import JobHeld, ProjectionSkipped, Recorded
 from ledger.projection.fold import dump as canonical
 from ledger.projection.fold import fold, in_order
-from ledger.projection.source import batch
+from ledger.projection.source import Batch, Batches, batch
 from ledger.testing.stories import Story, Wanderer
 from ledger_projections import jobs
 from ledger_projections.jobs.rows import JOBS
@@ -269,6 +269,48 @@ def test_batches_end_with_commits() -> None:
             seen += found.events
         assert seen == source.story.events
     assert batch(source, source.head().position) is None
+
+
+def in_one_read(batches: Batches, position: int) -> tuple[list[Recorded], Batch | None]:
+    """All events that the batches hold, and the batch that tells what can't be read."""
+    seen: list[Recorded] = []
+    while (found := batches.next(position)) is not None:
+        assert found.end.position > position or found.unreadable
+        seen, position = seen + found.events, found.end.position
+        if found.unreadable:
+            return seen, found
+    return seen, None
+
+
+def test_batches_of_one_read_are_whole_commits_and_all_events() -> None:
+    story = wandered(4, 60)
+    source = Told(story)
+    for size in (1, 5, 50, 10_000):
+        assert in_one_read(Batches(source, size), 0) == (story.events, None)
+    batches = Batches(source, 5)
+    first = batches.next(0)
+    assert first is not None
+    assert len(first.events) >= 5
+    assert source.commit_at(first.end.position) == first.end
+    assert batches.next(0) == first  # as after a rebuild that was begun anew
+    Wanderer(story, Random(2), nodes=0).walk(40)  # noqa: S311
+    rest, _ = in_one_read(batches, first.end.position)
+    assert first.events + rest == story.events
+
+
+@pytest.mark.parametrize("size", [1, 20, 1000])
+def test_one_read_says_what_can_t_be_read(size: int) -> None:
+    story = wandered(4, 60)
+    source = Newer(story, story.events[40].position)
+    seen, last = in_one_read(Batches(source, size), 0)
+    position = last.end.position if last is not None else 0
+    assert last is not None
+    assert last.unreadable == (story.events[40].position, str(UnknownEvent("job.teleported.v1")))
+    assert source.commit_at(position) == last.end
+    assert seen == [r for r in story.events[:40] if r.position <= position]
+    again = batch(source, position, size)
+    assert again is not None
+    assert again.unreadable == last.unreadable
 
 
 def test_a_batch_has_room_for_so_many_jobs() -> None:
