@@ -1,8 +1,16 @@
-"""Row 5's baseline: lives of jobs kept in a table by the eventsourcing library's own projections,
-its `ProjectionRunner` over a tracking recorder, on PostgreSQL: it has none that runs on SQLite."""
+"""Baselines by the eventsourcing library's own means, over lives of jobs in its own log.
 
+Row 4: it replays them, aggregate by aggregate through its repository, which is how it does that;
+and its reader, mapper and fold in one loop over the whole log, which we have put together. Row 5:
+they are kept in a table by its `ProjectionRunner` over a tracking recorder, on PostgreSQL: it has
+none that runs on SQLite.
+"""
+
+import gc
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -17,6 +25,9 @@ from psycopg.sql import SQL
 PATIENCE_S = 300.0
 AT_ONCE = 500
 """Jobs that are saved in one transaction."""
+
+PAGE = 5_000
+"""Events that are read at a time."""
 
 
 class Job(Aggregate):
@@ -97,10 +108,9 @@ class Keeping(Projection[Table]):
 
 def rate(url: str, lives: int) -> float:
     """Events a second of the runner, over a log of so many lives in a database of its own."""
-    env = _environment(url)
+    env = environment(url)
     with closing(Jobs(env)) as jobs:
-        for start in range(0, lives, AT_ONCE):
-            jobs.save(*(_life(job) for job in range(start, min(lives, start + AT_ONCE))))
+        fill(jobs, lives)
         last = jobs.recorder.max_notification_id()
     began = time.perf_counter()
     with ProjectionRunner(
@@ -108,6 +118,43 @@ def rate(url: str, lives: int) -> float:
     ) as runner:
         runner.wait(last, PATIENCE_S)
         return 4 * lives / (time.perf_counter() - began)
+
+
+def fill(jobs: Jobs, lives: int) -> list[UUID]:
+    """Save so many lives; whose they are."""
+    found = []
+    for start in range(0, lives, AT_ONCE):
+        some = [_life(job) for job in range(start, min(lives, start + AT_ONCE))]
+        jobs.save(*some)
+        found += [job.id for job in some]
+    return found
+
+
+def replay(jobs: Jobs, ids: Sequence[UUID]) -> float:
+    """Events a second when the library's repository makes these aggregates of their events."""
+    gc.disable()
+    began = time.perf_counter()
+    for job in ids:
+        jobs.repository.get(job)
+    took = time.perf_counter() - began
+    gc.enable()
+    return 4 * len(ids) / took
+
+
+def loop(jobs: Jobs) -> float:
+    """Events a second of a loop that reads all events, and lets each change its aggregate."""
+    known: dict[Any, Any] = {}
+    gc.disable()
+    began, last, events = time.perf_counter(), 0, 0
+    while some := jobs.recorder.select_notifications(start=last + 1, limit=PAGE):
+        for notification in some:
+            happened: Any = jobs.mapper.to_domain_event(notification)
+            key = happened.originator_id
+            known[key] = happened.mutate(known.get(key))
+        last, events = some[-1].id, events + len(some)
+    took = time.perf_counter() - began
+    gc.enable()
+    return events / took
 
 
 def _life(job: int) -> Job:
@@ -118,8 +165,11 @@ def _life(job: int) -> Job:
     return made
 
 
-def _environment(url: str) -> dict[str, str]:
-    """The library's settings for a database that is reached through a socket's directory."""
+def environment(place: str | Path) -> dict[str, str]:
+    """The library's settings for a file, or a database reached through a socket's directory."""
+    if isinstance(place, Path):
+        return {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(place)}
+    url = place
     parts = urlsplit(url)
     options = dict(word.split("=", 1) for word in parts.query.split("&"))
     return {

@@ -4,12 +4,14 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import library
 from benchmarks.logs import fill
 from benchmarks.places import Place, Places
 from benchmarks.table import Bound, Figure, Growth, busy, growth
@@ -28,13 +30,18 @@ ALONE = 200_000
 
 PARTS = (16, 4, 1)
 
+LIBRARY_LIVES = 10_000
+"""What the library replays: how many there are changes nothing, and it takes some time to fill."""
+
 
 class Length(NamedTuple):
-    """What was measured with a log of one length; `memory`: of a pending job, and at most."""
+    """What was measured with a log of one length. `library`: its replay, and a loop made of its
+    parts; `memory`: of a pending job, and at most."""
 
     rows: int
     cold: list[float]
     alone: list[float]
+    library: list[tuple[float, float]]
     warm: list[float]
     memory: tuple[float, float] | None
 
@@ -56,12 +63,14 @@ def _at_length(places: Places, database: str, lives: int, pending: int, turns: i
         waits_from = fill(log, lives=lives, pending=pending)
         place.settle()
         rows = list(islice(log.rows(), ALONE))
-        cold, alone, warm = [], [], []
-        for _ in range(turns):
-            alone.append(_alone(rows))
-            began = time.perf_counter()
-            found = recover(log, None)
-            cold.append(found.events / (time.perf_counter() - began))
+        cold, alone, beside, warm = [], [], [], []
+        with _library(places, place) as replays:
+            for _ in range(turns):
+                alone.append(_alone(rows))
+                began = time.perf_counter()
+                found = recover(log, None)
+                cold.append(found.events / (time.perf_counter() - began))
+                beside.append(replays())
         folder = place.data / "checkpoints"
         Checkpoints(folder).save(log.head(), found.cluster)
         del found, rows
@@ -72,7 +81,19 @@ def _at_length(places: Places, database: str, lives: int, pending: int, turns: i
         length = log.head().position
         log.close()
         memory = _memory(place, waits_from) if database == "sqlite" else None
-        return Length(length, cold, alone, warm, memory)
+        return Length(length, cold, alone, beside, warm, memory)
+
+
+@contextmanager
+def _library(places: Places, place: Place) -> Iterator[Callable[[], tuple[float, float]]]:
+    """Events a second of the library's replay, and of a loop, over a log of its own."""
+    with ExitStack() as stack:
+        where: str | Path = place.data / "library.db"
+        if place.url is not None:
+            where = stack.enter_context(places.database("library"))
+        jobs = stack.enter_context(closing(library.Jobs(library.environment(where))))
+        ids = library.fill(jobs, LIBRARY_LIVES)
+        yield lambda: (library.replay(jobs, ids), library.loop(jobs))
 
 
 def _figures(found: Length, database: str, pending: int) -> list[Figure]:
@@ -91,6 +112,8 @@ def _figures(found: Length, database: str, pending: int) -> list[Figure]:
             ratio,
             busy(),
         ),
+        _beside("its replay", found, database, 0, Bound(5)),
+        _beside("a loop of its reader, mapper and fold", found, database, 1, None),
         _most("4", f"from a checkpoint, {pending:,} jobs pending", database, found.warm, " s", 2),
     ]
     if found.memory is not None:
@@ -101,6 +124,13 @@ def _figures(found: Length, database: str, pending: int) -> list[Figure]:
             _most("memory", "of a process that replayed the log", database, [most], " MB", 400),
         ]
     return figures
+
+
+def _beside(what: str, found: Length, database: str, place: int, ratio: Bound | None) -> Figure:
+    """The same recoveries beside the library."""
+    rates = [rates[place] for rates in found.library]
+    what = f"the same beside the eventsourcing library: {what}"
+    return Figure("4", what, database, found.cold, "/s", None, "the library", rates, ratio, busy())
 
 
 def _most(
