@@ -8,7 +8,7 @@ file that the jobs themselves write go on, and only the master dies and comes ba
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ledger.testing.evidence import Evidence
 
 from .harness import Site
 from .load import Book, Load, Told, large, mixed, submissions
-from .points import FIRST_REPLY, Where, places
+from .points import FIRST_REPLY, Moment, Where, places
 from .processes import Process, until
 from .strace import Hit, Point, TooSoon, Tracer, need_strace
 
@@ -72,6 +72,19 @@ class Victim:
         durable = hit.reply or hit.synced or self.site.database_url is not None
         between = where.moment != "recovering" and bool(untold) and durable
         return Died(where, len(outstanding), between, "HTTP/1.1 200" in hit.line)
+
+    def go_on(
+        self,
+        died: list[Died],
+        moment: Moment,
+        ordinals: Iterable[int],
+        enough: Callable[[list[Died]], bool],
+    ) -> None:
+        """Let it die at more of the loop's writes, until there is enough."""
+        for ordinal in ordinals:
+            if enough(died):
+                return
+            died.append(self.kill(Where(moment, Point("write", ordinal, loop=True))))
 
     def again(self, *, cold: bool = False, held: bool = False) -> Process:
         """Start the next master, and wait until it is ready unless it is held."""
@@ -191,6 +204,10 @@ class Victim:
         return jobs
 
 
+def _a_third_between(died: list[Died]) -> bool:
+    return 3 * sum(one.between for one in died) >= len(died)
+
+
 def table(died: list[Died]) -> Iterator[tuple[str, str]]:
     """The figures: one row for each kind, and one for all."""
     kinds: dict[str, list[Died]] = defaultdict(list)
@@ -211,14 +228,12 @@ def test_no_kill_loses_or_doubles_anything(
     victim = Victim(any_site)
     chosen = places(database, any_site, full=full)
     died = [victim.kill(where) for where in chosen]
-    # Whether a reply was still to come depends on how busy the machine is: go on until a third of
-    # the deaths lay there, within reason.
-    for spare in range(FIRST_REPLY + len(chosen), FIRST_REPLY + 2 * len(chosen)):
-        if 3 * sum(one.between for one in died) >= len(died):
-            break
-        chosen.append(Where("reigning", Point("write", spare, loop=True)))
-        died.append(victim.kill(chosen[-1]))
-    assert len({where.point for where in chosen}) == len(chosen)
+    # What a call was for depends on how busy the machine is: go on, within reason, until a third of
+    # the deaths lay where a reply was still to come, and one at the answer to an agent.
+    spare = range(FIRST_REPLY + len(chosen), FIRST_REPLY + 2 * len(chosen))
+    victim.go_on(died, "reigning", spare, _a_third_between)
+    victim.go_on(died, "among agents", range(5, 15), lambda died: any(d.to_agent for d in died))
+    assert len({one.where.point for one in died}) == len(died)
     witnesses = victim.all_end()
     for kind, figures in table(died):
         evidence(f"kill -9 of the master, {database}, {kind}", figures)
@@ -230,6 +245,6 @@ def test_no_kill_loses_or_doubles_anything(
         f"{time.monotonic() - began:.0f} s",
     )
     assert victim.book.unanswered == []
-    assert 3 * sum(one.between for one in died) >= len(died)
+    assert _a_third_between(died)
     assert sum(where.cold for where in chosen) >= (COLD if full else 1)
     assert any(one.to_agent for one in died)
