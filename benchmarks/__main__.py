@@ -41,7 +41,7 @@ def parts(places: Places, rows: Sequence[str], *, small: bool) -> Iterator[Measu
         yield recovery.measure(places, turns=3, lives=lives, pending=pending)
     if "5" in rows:
         made = 12_500 if small else 250_000
-        yield projecting.rebuilding(places, turns=3 if small else 1, lives=made)
+        yield projecting.rebuilding(places, turns=3, lives=made)
     if "6" in rows:
         yield projecting.lagging(places, seconds=5 if small else 30)
     if "7" in rows:
