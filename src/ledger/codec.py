@@ -85,7 +85,7 @@ class Codec:
             stored = self._decode_old(name, data) if decode is None else decode(data)
         except msgspec.MsgspecError as error:
             raise BrokenEvent(f"the stored bytes of a {name} can't be read: {error}") from error
-        return stored.event, Envelope(by=stored.by, via=stored.via, request=stored.request)
+        return stored.event, Envelope(stored.by, stored.via, stored.request)
 
     def _decode_old(self, name: str, data: bytes) -> Any:
         if name not in self._upcasters:

@@ -32,9 +32,9 @@ class BlockRow(msgspec.Struct, frozen=True, gc=False):
 def block_keys(r: Recorded) -> Iterable[tuple[int]]:
     """The blocks of a submission's jobs, or that of the job that has ended."""
     e = r.event
-    if isinstance(e, JobEvent):
+    if type(e) is not JobsSubmitted:
+        assert isinstance(e, JobEvent)
         return ((e.job // BLOCK,),)
-    assert isinstance(e, JobsSubmitted)
     first, last = e.first_job // BLOCK, (e.first_job + e.count - 1) // BLOCK
     return ((first,),) if first == last else [(block,) for block in range(first, last + 1)]
 
@@ -42,9 +42,9 @@ def block_keys(r: Recorded) -> Iterable[tuple[int]]:
 def evolve_block(key: tuple[int], row: BlockRow | None, r: Recorded) -> BlockRow | None:
     """The log's clock never goes back: whatever is first is first, and the last is the last."""
     e = r.event
-    if isinstance(e, JobsSubmitted):
+    if type(e) is JobsSubmitted:
         return row or BlockRow(key[0], r.at)
-    if row is None or (isinstance(e, AttemptEnded) and e.next != "final"):
+    if row is None or (type(e) is AttemptEnded and e.next != "final"):
         return row
     return replace(row, ended_at=r.at)
 

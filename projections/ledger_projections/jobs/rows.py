@@ -114,9 +114,9 @@ class NodeRow(msgspec.Struct, frozen=True, gc=False):
 def evolve_job(key: tuple[int], row: JobRow | None, r: Recorded) -> JobRow | None:
     """The job after an event."""
     e = r.event
-    if row is None or isinstance(e, JobsSubmitted):
-        return _submitted(key[0], e, r) if isinstance(e, JobsSubmitted) else None
-    return _AFTER[type(e)](row, e, r)
+    if type(e) is JobsSubmitted:
+        return _submitted(key[0], e, r)
+    return None if row is None else _AFTER[type(e)](row, e, r)
 
 
 def _submitted(job: int, e: JobsSubmitted, r: Recorded) -> JobRow:
@@ -245,7 +245,7 @@ def attempt_keys(r: Recorded) -> Iterable[tuple[int, int]]:
 def evolve_attempt(key: tuple[int, int], row: AttemptRow | None, r: Recorded) -> AttemptRow | None:
     """The attempt after an event."""
     e = r.event
-    if isinstance(e, AttemptPlaced):
+    if type(e) is AttemptPlaced:
         return AttemptRow(
             job=e.job,
             attempt=e.attempt,
@@ -261,9 +261,9 @@ def evolve_attempt(key: tuple[int, int], row: AttemptRow | None, r: Recorded) ->
         )
     if row is None:
         return None
-    if isinstance(e, AttemptStarted):
+    if type(e) is AttemptStarted:
         return replace(row, started_at=e.started_at)
-    assert isinstance(e, AttemptEnded)
+    assert type(e) is AttemptEnded
     return replace(
         row,
         ended_at=r.at,

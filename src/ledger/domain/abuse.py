@@ -11,6 +11,7 @@ Who has broken a rule is not noticed again before nothing of it has counted any 
 
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from ledger.commands import AnswerAbuse, NoteAbuse
@@ -43,7 +44,7 @@ BEYOND = -(1 << 62)
 """What a user's submissions are set to when there are too many: nobody comes back from there."""
 
 
-class Sliding(NamedTuple):
+class Sliding(msgspec.Struct, frozen=True):
     """A window that slides: the present span of the clock, and those before it."""
 
     span_us: int

@@ -131,7 +131,8 @@ def evolve(c: Cluster, r: ev.Recorded) -> None:
     assert r.position > c.position, f"event {r.position} comes after {c.position}"
     if r.at != c.at and c.idle_keys:
         job.forget_keys(c, r.at)
-    EVOLVE[type(r.event)](c, r, r.event)
+    event = r.event
+    EVOLVE[type(event)](c, r, event)
     c.position, c.at, c.epoch = r.position, r.at, r.epoch
 
 

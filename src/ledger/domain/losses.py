@@ -242,7 +242,7 @@ def come_back(c: Cluster, at: int, node: Node) -> None:
 def attempt_ended(c: Cluster, r: Recorded, e: AttemptEnded) -> None:
     """An outage has ended an attempt; nodes that are up were lost with it, for a moment; but none
     is where it was for want of a master, in an outage without nodes."""
-    if (o := c.outage(e.outage)) is None:
+    if not e.outage or (o := c.outage(e.outage)) is None:  # most are of none
         return
     touch(r, o, e.user)
     for name in e.lost if o.nodes else ():

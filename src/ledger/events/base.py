@@ -67,7 +67,7 @@ class Via(Part, frozen=True, kw_only=True):
     build: str = ""
 
 
-class Envelope(Part, frozen=True, kw_only=True):
+class Envelope(Part, frozen=True):
     """Who caused an event and by which request; `by` is a subject, or `system` for our own acts."""
 
     by: str = "system"

@@ -79,9 +79,9 @@ def recover(
     events = 0
     gc.disable()
     try:
-        for recorded in log.read(after=start.position if start else 0):
+        found = log.read(after=start.position if start else 0)
+        for events, recorded in enumerate(found, 1):
             evolve(cluster, recorded)
-            events += 1
             if progress is not None and events % PROGRESS_EVERY == 0:
                 progress(recorded.position, target)
     finally:

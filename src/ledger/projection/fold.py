@@ -126,7 +126,9 @@ class _Kept:
         keys, touched = list[Iterable[Key]](), dict[Key, None]()
         try:
             for recorded in events:
-                some = tuple(keys_of(recorded))
+                some = keys_of(recorded)
+                if type(some) is not tuple:
+                    some = tuple(some)
                 keys.append(some)
                 for key in some:
                     if key not in before:

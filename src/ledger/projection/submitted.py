@@ -10,12 +10,12 @@ from ledger.events import JobEvent, JobSpec, JobsSubmitted, Recorded
 def job_keys(r: Recorded) -> Iterable[tuple[int]]:
     """Every job of a submission, or the one job that an event is about."""
     e = r.event
-    if isinstance(e, JobEvent):
-        return ((e.job,),)
-    assert isinstance(e, JobsSubmitted)
-    if e.count == 1:  # as most
-        return ((e.first_job,),)
-    return [(job,) for job in range(e.first_job, e.first_job + e.count)]
+    if type(e) is JobsSubmitted:  # `isinstance` takes four times as long
+        if e.count == 1:  # as most
+            return ((e.first_job,),)
+        return [(job,) for job in range(e.first_job, e.first_job + e.count)]
+    assert isinstance(e, JobEvent)
+    return ((e.job,),)
 
 
 def spec_of(e: JobsSubmitted, job: int) -> JobSpec:
